@@ -1,0 +1,99 @@
+# amzmp: build, install, test and show.
+#
+#   make                 the library and the install script, into $(BUILD)
+#   make install         into the PostgreSQL that PG_CONFIG names (DESTDIR is honoured)
+#   make demo            from a bare machine to a running shop; make demo-stop ends it
+#   make test            every test, in throwaway clusters of its own
+#   make format          rewrite C and SQL in the one format; make check-format only looks
+#   make bench           the benchmarks, in order
+#
+# Everything made here lands in $(BUILD); nothing is written beside the sources. A new src/*.c or a new name
+# in sql/PARTS is picked up without an edit here.
+
+EXTENSION = amzmp
+BUILD ?= build
+PG_CONFIG ?= pg_config
+
+# The one place that knows the version is the control file.
+VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control)
+
+SOURCES := $(sort $(wildcard src/*.c))
+OBJECTS := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(SOURCES))
+LIBRARY := $(BUILD)/$(EXTENSION).so
+PARTS := $(addprefix sql/,$(shell sed 's/\#.*//' sql/PARTS))
+INSTALL_SQL := $(BUILD)/$(EXTENSION)--$(VERSION).sql
+UPDATE_SQL := $(sort $(wildcard sql/update/$(EXTENSION)--*.sql))
+
+# These need no PostgreSQL on the machine: the set-up brings it first, and PGXS is read after that.
+BARE := setup demo demo-stop test test-check test-regress test-pgtap test-crash bench format check-format help
+ifneq ($(filter-out $(BARE),$(or $(MAKECMDGOALS),all)),)
+
+# MODULES rather than MODULE_big: it lets the library keep a path, so that two builds of one tree cannot meet.
+MODULES = $(LIBRARY:.so=)
+DATA = $(UPDATE_SQL)
+DATA_built = $(INSTALL_SQL)
+EXTRA_CLEAN = $(BUILD)/obj $(LIBRARY)
+PG_CPPFLAGS = -Iinclude
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden
+ifeq ($(AMZMP_WERROR),1)
+PG_CFLAGS += -Werror
+endif
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(PGXS),)
+$(error $(PG_CONFIG) is missing: "make setup" installs what is needed on Debian 12, doc/install.md says what else)
+endif
+include $(PGXS)
+# Bitcode would only serve inlining by the JIT, and nothing here is called often enough to be inlined.
+override with_llvm = no
+
+# The server's CFLAGS carry -Wdeclaration-after-statement and friends; -MMD because PGXS on Debian tracks no headers.
+$(BUILD)/obj/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(CFLAGS_SL) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+$(LIBRARY): $(OBJECTS)
+	$(CC) $(CFLAGS) -shared -o $@ $(OBJECTS) $(LDFLAGS) $(LDFLAGS_SL) -Wl,--as-needed \
+		-lcurl -lssl -lcrypto -ljansson -lz
+
+-include $(OBJECTS:.o=.d)
+
+# A library of that name in $(pkglibdir) is removed by its bare name, which the MODULES rule of PGXS does not know.
+uninstall: uninstall-library
+.PHONY: uninstall-library
+uninstall-library:
+	rm -f '$(DESTDIR)$(pkglibdir)/$(EXTENSION)$(DLSUFFIX)'
+
+# Each part ends in a newline, or the last word of one would run into the first of the next.
+$(INSTALL_SQL): sql/PARTS $(PARTS) $(EXTENSION).control Makefile
+	@mkdir -p $(@D)
+	{ echo '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	  for part in $(PARTS); do echo; cat "$$part" || exit 1; done; } > $@.new
+	mv $@.new $@
+
+endif
+
+.DEFAULT_GOAL := all
+
+.PHONY: setup demo demo-stop test test-check test-regress test-pgtap test-crash bench format check-format
+
+setup:
+	@script/setup.sh
+
+demo: setup
+	@test/demo/start.sh
+
+demo-stop:
+	@test/demo/stop.sh
+
+# T names single files: make test-crash T=test/crash/kill.sh
+test: setup
+	@test/run.sh check regress pgtap crash
+
+test-check test-regress test-pgtap test-crash: setup
+	@test/run.sh $(@:test-%=%) $(T)
+
+bench: setup
+	@test/run.sh bench $(T)
+
+format check-format: setup
+	@script/format.sh $@
