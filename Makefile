@@ -34,25 +34,25 @@ DATA = $(UPDATE_SQL)
 DATA_built = $(INSTALL_SQL)
 EXTRA_CLEAN = $(BUILD)/obj $(LIBRARY)
 PG_CPPFLAGS = -Iinclude
-PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -fvisibility=hidden
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 ifeq ($(AMZMP_WERROR),1)
 PG_CFLAGS += -Werror
 endif
+# Bitcode would only serve inlining by the JIT, and nothing here is called often enough to be inlined.
+override with_llvm = no
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 ifeq ($(PGXS),)
 $(error $(PG_CONFIG) is missing: "make setup" installs what is needed on Debian 12, doc/install.md says what else)
 endif
 include $(PGXS)
-# Bitcode would only serve inlining by the JIT, and nothing here is called often enough to be inlined.
-override with_llvm = no
 
 # The server's CFLAGS carry -Wdeclaration-after-statement and friends; -MMD because PGXS on Debian tracks no headers.
 $(BUILD)/obj/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(CFLAGS_SL) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
-$(LIBRARY): $(OBJECTS)
-	$(CC) $(CFLAGS) -shared -o $@ $(OBJECTS) $(LDFLAGS) $(LDFLAGS_SL) -Wl,--as-needed \
+$(LIBRARY): $(OBJECTS) src/exports.map
+	$(CC) $(CFLAGS) -shared -o $@ $(OBJECTS) $(LDFLAGS) $(LDFLAGS_SL) -Wl,--version-script=src/exports.map \
 		-lcurl -lssl -lcrypto -ljansson -lz
 
 -include $(OBJECTS:.o=.d)
@@ -66,7 +66,7 @@ uninstall-library:
 # Each part ends in a newline, or the last word of one would run into the first of the next.
 $(INSTALL_SQL): sql/PARTS $(PARTS) $(EXTENSION).control Makefile
 	@mkdir -p $(@D)
-	{ echo '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
 	  for part in $(PARTS); do echo; cat "$$part" || exit 1; done; } > $@.new
 	mv $@.new $@
 
