@@ -354,6 +354,9 @@ begin
 end
 $$;
 
+select amzmp._expose('amzmp._set(text, text, text)', 'amzmp_admin',
+    'Set a setting of an account or a channel; null takes it away, so that the account''s value or the default holds again. amzmp.setting_effective lists settings and values.');
+
 -- A value changed that prices or stock follow from: read every source of the account anew.
 create function amzmp._setting_recomputes(account_id bigint)
     returns void
