@@ -16,8 +16,8 @@
  *
  * After a start. What was spent before must not be spent again. A clean stop leaves the buckets in a file beside
  * the server's statistics. While the server runs, that file says "running"; whoever finds it so at start knows that the last
- * stop was none (crash, power loss, immediate shutdown, a copy of a live server) and trusts no bucket: each counts as having
- * been empty at that start, and has what flowed in since. No file at all: the library is here for the first time, and
+ * stop was none (a crash, a power loss, a copy of a live server) and trusts no bucket: each counts as having been empty at
+ * that start, and has what flowed in since. No file at all: the library is here for the first time, and
  * buckets are full. A crash of one process, after which the server makes its shared memory anew, finds "running" too.
  *
  * Life cycle: the postmaster makes the table at start, reads the file, and writes it when the last process is gone.
@@ -574,12 +574,17 @@ state_load(void)
 		FreeFile(file);
 }
 
-/* Last act of the postmaster; all other processes are gone. `code` is not 0 when it was no clean stop. */
+/*
+ * Last act of the postmaster; all other processes are gone. `code` is not 0 after a crash. An immediate shutdown may
+ * have ended a process in the middle of a change: then the lock is still held, and the file goes on saying "running".
+ */
 static void
 state_save_at_exit(int code, Datum arg)
 {
-	if (code == 0 && shared != NULL && buckets != NULL)
-		state_write(true);
+	if (code != 0 || !LWLockConditionalAcquire(&shared->lock, LW_EXCLUSIVE))
+		return;
+	state_write(true);
+	LWLockRelease(&shared->lock);
 }
 
 /* ---------------------------------------------------------------------------
