@@ -1,0 +1,427 @@
+/*
+ * spapi.c
+ *	  An SP-API operation and its parameters become an HTTP request; Login with Amazon's token requests too.
+ *
+ * Reading what comes back is spapi_answer.c. Which operations exist is the table amzmp.operation, when they are sent
+ * the sender's or call.c's affair. What is built lives in the current memory context and contains secrets: the caller
+ * hands it to http_start, which copies it, and then calls spapi_forget.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+#include "errcodes.h"
+#include "spapi.h"
+
+/* Name/Version (Language=...; Platform=...), as Amazon's policy asks. */
+#define USER_AGENT "user-agent: amzmp/" AMZMP_VERSION " (Language=C; Platform=PostgreSQL/" PG_MAJORVERSION ")"
+
+#define HEADER_PARAMETER_PREFIX "x-amzn-"
+#define MOST_HEADERS            16
+
+/*---------------------------------------------------------------------------------------------------------------
+ * Encoding
+ */
+
+static bool
+is_unreserved(unsigned char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+		   c == '_' || c == '~';
+}
+
+/* Percent-encode, once, everything outside RFC 3986's unreserved characters; `kept` names one more that stays. */
+static void
+append_encoded(StringInfo to, const char *text, int length, char kept)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	char *utf8 = pg_server_to_any(text, length, PG_UTF8);
+	int utf8_length = utf8 == text ? length : (int) strlen(utf8);
+	int i;
+
+	for (i = 0; i < utf8_length; i++)
+	{
+		unsigned char c = (unsigned char) utf8[i];
+
+		if (is_unreserved(c) || (kept != '\0' && c == (unsigned char) kept))
+			appendStringInfoChar(to, c);
+		else
+		{
+			appendStringInfoChar(to, '%');
+			appendStringInfoChar(to, digits[c >> 4]);
+			appendStringInfoChar(to, digits[c & 15]);
+		}
+	}
+}
+
+/* Text of a scalar: as it is written in JSON, strings without their quotes. NULL for what is no scalar, and for null. */
+static const char *
+scalar_text(const JsonbValue *value, int *length)
+{
+	const char *text;
+
+	switch (value->type)
+	{
+		case jbvString:
+			*length = value->val.string.len;
+			return value->val.string.val;
+		case jbvBool:
+			text = value->val.boolean ? "true" : "false";
+			break;
+		case jbvNumeric:
+			text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+			break;
+		default:
+			return NULL;
+	}
+	*length = (int) strlen(text);
+	return text;
+}
+
+static void
+refuse_value(const char *name, int name_length, const char *why)
+{
+	ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("parameter \"%.*s\" %s", name_length, name, why),
+					errhint("A parameter is a text, number or boolean, or an array of these.")));
+}
+
+/*---------------------------------------------------------------------------------------------------------------
+ * The path
+ */
+
+/* NULL when the parameters have no such member. */
+static JsonbValue *
+find_parameter(const SpapiCall *call, const char *name, int length, JsonbValue *room)
+{
+	if (call->params == NULL)
+		return NULL;
+	return getKeyJsonValueFromContainer(&call->params->root, name, length, room);
+}
+
+/*
+ * A segment "." or ".." cannot be encoded: servers on the way may resolve it and turn the request into one for another
+ * resource. `text` may hold several segments.
+ */
+static bool
+has_dot_segment(const char *text, int length)
+{
+	int start = 0;
+	int i;
+
+	for (i = 0; i <= length; i++)
+	{
+		if (i < length && text[i] != '/')
+			continue;
+		if ((i - start == 1 && text[start] == '.') || (i - start == 2 && text[start] == '.' && text[start + 1] == '.'))
+			return true;
+		start = i + 1;
+	}
+	return false;
+}
+
+static void
+append_path_parameter(StringInfo url, const SpapiCall *call, const char *name, int name_length)
+{
+	/* What an upload is for is itself a path, and the Uploads API takes it with its slashes. */
+	bool is_resource = strncmp(call->path, "/uploads/", 9) == 0 && name_length == 8 && memcmp(name, "resource", 8) == 0;
+	JsonbValue room;
+	JsonbValue *value = find_parameter(call, name, name_length, &room);
+	const char *text;
+	int length = 0;
+
+	if (value == NULL || value->type == jbvNull)
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE),
+						errmsg("operation %s needs the parameter \"%.*s\"", call->operation, name_length, name),
+						errdetail("It is part of the path %s.", call->path),
+						errhint("Add a member \"%.*s\" to the parameters.", name_length, name)));
+	text = scalar_text(value, &length);
+	if (text == NULL)
+		refuse_value(name, name_length, "is part of a path and must be one value");
+	if (length == 0)
+		refuse_value(name, name_length, "is part of a path and must not be empty");
+	if (has_dot_segment(text, length))
+		refuse_value(name, name_length, "is part of a path and must not be \".\" or \"..\"");
+	append_encoded(url, text, length, is_resource ? '/' : '\0');
+}
+
+static void
+append_path(StringInfo url, const SpapiCall *call)
+{
+	const char *from = call->path;
+
+	while (*from != '\0')
+	{
+		const char *open = strchr(from, '{');
+		const char *close = open != NULL ? strchr(open, '}') : NULL;
+
+		if (close == NULL)
+		{
+			appendStringInfoString(url, from);
+			return;
+		}
+		appendBinaryStringInfo(url, from, (int) (open - from));
+		append_path_parameter(url, call, open + 1, (int) (close - open - 1));
+		from = close + 1;
+	}
+}
+
+static bool
+in_path(const SpapiCall *call, const char *name, int length)
+{
+	const char *open = call->path;
+
+	while ((open = strchr(open, '{')) != NULL)
+	{
+		open++;
+		if (strncmp(open, name, length) == 0 && open[length] == '}')
+			return true;
+	}
+	return false;
+}
+
+/*---------------------------------------------------------------------------------------------------------------
+ * The query, and parameters that travel as headers
+ */
+
+/* An array's elements are encoded one by one and joined by plain commas. */
+static void
+append_array(StringInfo url, const char *name, int name_length, JsonbContainer *array)
+{
+	JsonbIterator *it = JsonbIteratorInit(array);
+	JsonbIteratorToken token;
+	JsonbValue element;
+	const char *separator = "";
+
+	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
+	{
+		int length = 0;
+		const char *text;
+
+		if (token != WJB_ELEM)
+			continue;
+		text = scalar_text(&element, &length);
+		if (text == NULL)
+			refuse_value(name, name_length, "must not contain null, an array or an object");
+		appendStringInfoString(url, separator);
+		append_encoded(url, text, length, '\0');
+		separator = ",";
+	}
+}
+
+static bool
+is_empty_array(const JsonbValue *value)
+{
+	return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) &&
+		   JsonContainerSize(value->val.binary.data) == 0;
+}
+
+static void
+append_query(StringInfo url, char separator, const char *name, int name_length, const JsonbValue *value)
+{
+	int length = 0;
+	const char *text = scalar_text(value, &length);
+
+	appendStringInfoChar(url, separator);
+	append_encoded(url, name, name_length, '\0');
+	appendStringInfoChar(url, '=');
+	if (text != NULL)
+		append_encoded(url, text, length, '\0');
+	else if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data))
+		append_array(url, name, name_length, value->val.binary.data);
+	else
+		refuse_value(name, name_length, "must not be an object");
+}
+
+static bool
+is_printable_ascii(const char *text, int length)
+{
+	int i;
+
+	for (i = 0; i < length; i++)
+		if (text[i] < ' ' || text[i] > '~')
+			return false;
+	return true;
+}
+
+static void
+add_header(HttpRequest *request, int *count, char *line)
+{
+	const char **headers = (const char **) request->headers; /* ours: made by begin_request */
+
+	if (*count >= MOST_HEADERS)
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("too many parameters that become headers")));
+	headers[(*count)++] = line;
+	headers[*count] = NULL;
+}
+
+static void
+add_header_parameter(HttpRequest *request, int *count, const char *name, int name_length, const JsonbValue *value)
+{
+	int length = 0;
+	const char *text = scalar_text(value, &length);
+
+	if (text == NULL || !is_printable_ascii(text, length) || !is_printable_ascii(name, name_length) ||
+		memchr(name, ':', name_length) != NULL)
+		refuse_value(name, name_length, "becomes a header and must be one value of printable ASCII characters");
+	add_header(request, count, psprintf("%.*s: %.*s", name_length, name, length, text));
+}
+
+/* Whatever has no place in the path. Members that are null or an empty array are as good as absent. */
+static void
+append_rest(StringInfo url, const SpapiCall *call, HttpRequest *request, int *header_count)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue key;
+	char separator = '?';
+
+	if (call->params == NULL)
+		return;
+	it = JsonbIteratorInit(&call->params->root);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		const char *name = key.val.string.val;
+		int length = key.val.string.len;
+		JsonbValue value;
+
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (value.type == jbvNull || is_empty_array(&value) || in_path(call, name, length))
+			continue;
+		if (length > (int) strlen(HEADER_PARAMETER_PREFIX) &&
+			pg_strncasecmp(name, HEADER_PARAMETER_PREFIX, strlen(HEADER_PARAMETER_PREFIX)) == 0)
+			add_header_parameter(request, header_count, name, length, &value);
+		else
+		{
+			append_query(url, separator, name, length, &value);
+			separator = '&';
+		}
+	}
+}
+
+/*---------------------------------------------------------------------------------------------------------------
+ * Requests
+ */
+
+static void
+begin_request(HttpRequest *request, const char *method)
+{
+	memset(request, 0, sizeof(*request));
+	request->method = method;
+	request->headers = palloc0(sizeof(char *) * (MOST_HEADERS + 1));
+}
+
+void
+spapi_build(const SpapiCall *call, HttpRequest *request)
+{
+	StringInfoData url;
+	int header_count = 0;
+
+	if (call->params != NULL && !JB_ROOT_IS_OBJECT(call->params))
+		ereport(ERROR,
+				(errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("the parameters of an operation must be a JSON object"),
+				 errhint("For example {\"marketplaceIds\": [\"A1PA6795UKMFR9\"]}.")));
+
+	begin_request(request, call->method);
+	add_header(request, &header_count, pstrdup(USER_AGENT));
+	add_header(request, &header_count, pstrdup("accept: application/json"));
+	if (call->token != NULL)
+		add_header(request, &header_count, psprintf("x-amz-access-token: %s", call->token));
+
+	initStringInfo(&url);
+	appendStringInfoString(&url, call->endpoint);
+	append_path(&url, call);
+	append_rest(&url, call, request, &header_count);
+	request->url = url.data;
+
+	if (call->body != NULL)
+	{
+		int length = (int) strlen(call->body);
+		char *utf8 = pg_server_to_any(call->body, length, PG_UTF8);
+
+		request->body = utf8 == call->body ? pnstrdup(call->body, length) : utf8;
+		request->body_length = strlen(request->body);
+		add_header(request, &header_count, pstrdup("content-type: application/json"));
+	}
+	request->once = !call->repeatable;
+}
+
+static void
+append_field(StringInfo form, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	if (form->len > 0)
+		appendStringInfoChar(form, '&');
+	appendStringInfo(form, "%s=", name);
+	append_encoded(form, value, (int) strlen(value), '\0');
+}
+
+void
+spapi_build_token_request(const SpapiTokenCall *call, HttpRequest *request)
+{
+	static const char *const grants[] = {
+		[SPAPI_GRANT_REFRESH] = "refresh_token",
+		[SPAPI_GRANT_CREDENTIALS] = "client_credentials",
+		[SPAPI_GRANT_CODE] = "authorization_code",
+	};
+	StringInfoData form;
+	int header_count = 0;
+
+	begin_request(request, "POST");
+	request->url = pstrdup(call->token_endpoint);
+	add_header(request, &header_count, pstrdup(USER_AGENT));
+	add_header(request, &header_count, pstrdup("accept: application/json"));
+	add_header(request, &header_count, pstrdup("content-type: application/x-www-form-urlencoded;charset=UTF-8"));
+
+	/* Roomy from the start: a buffer that grows leaves a secret behind in the block it gives up. */
+	initStringInfo(&form);
+	enlargeStringInfo(&form, 8 * TOKEN_MAX_LENGTH);
+	append_field(&form, "grant_type", grants[call->grant]);
+	append_field(&form, "client_id", call->client_id);
+	append_field(&form, "client_secret", call->client_secret);
+	if (call->grant == SPAPI_GRANT_REFRESH)
+		append_field(&form, "refresh_token", call->refresh_token);
+	else if (call->grant == SPAPI_GRANT_CREDENTIALS)
+		append_field(&form, "scope", call->scope);
+	else
+	{
+		append_field(&form, "code", call->code);
+		append_field(&form, "redirect_uri", call->redirect_uri);
+	}
+	request->body = form.data;
+	request->body_length = form.len;
+
+	/* A consent code can be exchanged once; asking twice for an access token is harmless. */
+	request->once = call->grant == SPAPI_GRANT_CODE;
+}
+
+static void
+wipe_and_free(const char *text, size_t length)
+{
+	if (text == NULL)
+		return;
+	explicit_bzero(unconstify(char *, text), length);
+	pfree(unconstify(char *, text));
+}
+
+void
+spapi_forget(HttpRequest *request)
+{
+	const char *const *line;
+
+	for (line = request->headers; line != NULL && *line != NULL; line++)
+		wipe_and_free(*line, strlen(*line));
+	if (request->headers != NULL)
+		pfree((void *) request->headers);
+	if (request->url != NULL)
+		wipe_and_free(request->url, strlen(request->url));
+	wipe_and_free(request->body, request->body_length);
+	memset(request, 0, sizeof(*request));
+}
