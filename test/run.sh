@@ -110,12 +110,14 @@ suite_regress()
 # One after the other: two at once would measure each other.
 suite_bench()
 {
-	local files file
+	local files file failed=0
 	files=$(files_of bench 'test/bench/*.sh')
 	for file in $files; do
 		echo "== ${file##*/}"
-		bash "$file" || say "bench: ${file##*/} did not finish"
+		# A poor figure fails nothing, a benchmark that cannot run does.
+		bash "$file" || failed=1
 	done
+	return "$failed"
 }
 
 [ $# -gt 0 ] || die "name at least one suite: check regress pgtap crash bench"

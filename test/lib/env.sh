@@ -10,12 +10,14 @@
 set -euo pipefail
 
 SOURCE_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
-BUILD=${BUILD:-$SOURCE_DIR/build}
+BUILD=$(realpath -m "${BUILD:-$SOURCE_DIR/build}")
 PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
 [ -x "$PG_CONFIG" ] || PG_CONFIG=$(command -v pg_config || echo pg_config)
 export PG_CONFIG BUILD
 # No locale, time zone or psqlrc of the caller's may change what a test prints.
 export LC_ALL=C.UTF-8 PSQLRC=/dev/null
+# The makes that are started here are not part of the one that started us.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 unset PGHOST PGPORT PGDATABASE PGUSER PGOPTIONS PGSERVICE PGPASSWORD PGSSLMODE
 
 pg_bin()
@@ -34,11 +36,12 @@ die()
 	exit 1
 }
 
-# Runs a command as the user the server runs as: "postgres" for root, who may not run one, else the caller.
+# Runs a command as the user the server runs as: "postgres" for root, who may not run one, else the caller. Paths must
+# be absolute: the caller's directory may be closed to that user.
 as_server()
 {
 	if [ "$(id -u)" = 0 ]; then
-		setpriv --reuid postgres --regid postgres --init-groups --inh-caps=-all env HOME=/nonexistent "$@"
+		setpriv --reuid postgres --regid postgres --init-groups --inh-caps=-all env -C / HOME=/nonexistent "$@"
 	else
 		"$@"
 	fi

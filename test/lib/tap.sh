@@ -1,51 +1,18 @@
 # shellcheck shell=bash
-# Sourced first by every shell test in test/check and test/crash: assertions that speak TAP, and clusters that go away
-# when the test ends. Below prove the run directory is the whole run's; started by hand, a test makes its own:
+# Sourced first by every shell test in test/check and test/crash: assertions that speak TAP. Clusters and their
+# clean-up come with scene.sh.
 #
 #   . "$(dirname "$0")/../lib/tap.sh"
 #   cluster_start a; simulator_start a
 #   is "$(sql 'select 1')" 1 'the server answers'
 #   finish
+#
+# A test that dies before finish does not pass, because prove misses the plan.
 
-. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
-. "$(dirname "${BASH_SOURCE[0]}")/simulator.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/scene.sh"
 
 TAP_COUNT=0
 TAP_FAILED=0
-CLUSTER_PREFIX=$$.
-TAP_OWN_RUN=
-
-# A test that dies must not pass because what it printed so far was fine: prove wants the plan, which finish prints.
-tap_exit()
-{
-	local status=$? log
-	trap - EXIT INT TERM
-	if [ "$status" != 0 ] || [ "$TAP_FAILED" != 0 ]; then
-		for log in "$RUN/$CLUSTER_PREFIX"*/log "$RUN/$CLUSTER_PREFIX"*.simulator.log; do
-			[ -f "$log" ] || continue
-			echo "# the last lines of ${log##*/"$CLUSTER_PREFIX"}:"
-			tail -n 30 "$log" | sed 's/^/#   /'
-		done >&2
-	fi
-	simulator_cleanup
-	cluster_cleanup
-	if [ -n "$TAP_OWN_RUN" ]; then
-		rm -rf "$RUN"
-	else
-		rm -rf "$RUN/$CLUSTER_PREFIX"*
-	fi
-	exit "$status"
-}
-trap tap_exit EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-if [ -z "${RUN:-}" ]; then
-	run_dir_make "$BUILD/run/test.XXXXXX"
-	TAP_OWN_RUN=1
-	build_and_install
-fi
 
 # ok STATUS NAME: the assertion that all others use.
 ok()
@@ -133,27 +100,6 @@ unlike()
 	else
 		pass "$3"
 	fi
-}
-
-# sql STATEMENT …: bare rows, columns parted by |, and an error ends the statement; where to is cluster_use's matter.
-sql()
-{
-	local arguments=() statement
-	for statement in "$@"; do
-		arguments+=(-c "$statement")
-	done
-	psql -XqAt -v ON_ERROR_STOP=1 "${arguments[@]}"
-}
-
-# Waits until a query says so: sql_becomes SECONDS QUERY VALUE
-sql_becomes()
-{
-	wait_for "$1" sql_says "$2" "$3"
-}
-
-sql_says()
-{
-	[ "$(sql "$1" 2>/dev/null)" = "$2" ]
 }
 
 finish()
