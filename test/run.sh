@@ -13,10 +13,48 @@ cd "$SOURCE_DIR"
 RESULTS=$BUILD/results
 FILES=()
 
+# A suite runs in a process group of its own, and this script waits for it: a shell that runs a command in its
+# foreground hears of a signal only when that command has ended.
+SUITE=
+
+run_suite()
+{
+	local status
+	set -m
+	(
+		set -e
+		"suite_$1"
+	) &
+	SUITE=$!
+	# Not "wait || …": inside a condition, "set -e" would mean nothing to the suite.
+	set +me
+	wait "$SUITE"
+	status=$?
+	set -e
+	SUITE=
+	[ "$status" = 0 ] || failed+=("$1")
+}
+
+# Its tests clean up after themselves; that is waited for, because they need the run directory to do it.
+end_suite()
+{
+	[ -n "$SUITE" ] || return 0
+	kill -TERM -- "-$SUITE" 2>/dev/null || return 0
+	wait_for 30 group_gone "$SUITE" || kill -KILL -- "-$SUITE" 2>/dev/null
+}
+
+group_gone()
+{
+	! kill -0 -- "-$1" 2>/dev/null
+}
+
 clean()
 {
 	local status=$?
-	trap - EXIT INT TERM
+	trap - EXIT
+	trap '' INT TERM PIPE
+	set +e
+	end_suite
 	simulator_cleanup
 	cluster_cleanup
 	rm -rf "$RUN"
@@ -140,15 +178,7 @@ build_and_install
 failed=()
 for suite in "${suites[@]}"; do
 	echo "=== $suite"
-	# A subshell, because the rules of "set -e" are suspended for a function that is part of a condition.
-	set +e
-	(
-		set -e
-		"suite_$suite"
-	)
-	status=$?
-	set -e
-	[ "$status" = 0 ] || failed+=("$suite")
+	run_suite "$suite"
 done
 if [ ${#failed[@]} -gt 0 ]; then
 	echo "FAILED: ${failed[*]}"

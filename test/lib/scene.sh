@@ -16,7 +16,10 @@ SCENE_OWN_RUN=
 scene_end()
 {
 	local status=$? log
-	trap - EXIT INT TERM
+	# Whatever ended the script, perhaps together with the reader of its output, nothing ends this half way.
+	trap - EXIT
+	trap '' INT TERM PIPE
+	set +e
 	if [ "$status" != 0 ]; then
 		for log in "$RUN/$CLUSTER_PREFIX"*/log "$RUN/$CLUSTER_PREFIX"*.simulator.log; do
 			[ -s "$log" ] || continue
