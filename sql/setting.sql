@@ -357,7 +357,8 @@ $$;
 select amzmp._expose('amzmp._set(text, text, text)', 'amzmp_admin',
     'Set a setting of an account or a channel; null takes it away, so that the account''s value or the default holds again. amzmp.setting_effective lists settings and values.');
 
--- A value changed that prices or stock follow from: read every source of the account anew.
+-- A value changed that prices or stock follow from: every source of the account is compared whole, and rows that the
+-- shop did not change are computed anew as well.
 create function amzmp._setting_recomputes(account_id bigint)
     returns void
     language plpgsql
@@ -366,14 +367,12 @@ create function amzmp._setting_recomputes(account_id bigint)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform amzmp._rescan(n.name)
-    from amzmp.name as n
-    where n.account_id = _setting_recomputes.account_id
-        and exists (
-            select
-            from amzmp.source as s
-            where s.account_id = n.account_id and s.channel_id = n.channel_id
-        );
+    update amzmp.source as s
+    set rescan_due = now(), rescan_requested_at = now(), rescan_reason = 'setting', rescan_force = true
+    where s.account_id = _setting_recomputes.account_id;
+    if found then
+        perform amzmp._wake();
+    end if;
 end
 $$;
 
