@@ -2,14 +2,15 @@
  * spapi.h
  *	  An SP-API operation and its parameters become an HTTP request; Amazon's answers and errors are read.
  *
- * Functions over strings and answers: no SQL, no network. Only spapi_build and spapi_build_token_request throw.
+ * Functions over strings and answers: no SQL, no network. Only what builds throws. Tokens are lwa.c's affair.
  */
 #ifndef AMZMP_SPAPI_H
 #define AMZMP_SPAPI_H
 
-#include "http.h"
-#include "token.h"
+#include "lib/stringinfo.h"
 #include "utils/jsonb.h"
+
+#include "http.h"
 
 /* What the caller read from the table amzmp.operation and the account. */
 typedef struct SpapiCall
@@ -67,36 +68,7 @@ extern int64 spapi_backoff_ms(int attempt, double rate, double random01);
 /* value of x-amzn-RateLimit-Limit, 0 when absent or unreadable */
 extern double spapi_rate_limit(const HttpAnswer *answer);
 
-typedef enum SpapiGrant
-{
-	SPAPI_GRANT_REFRESH,     /* refresh_token */
-	SPAPI_GRANT_CREDENTIALS, /* scope */
-	SPAPI_GRANT_CODE         /* code and redirect_uri */
-} SpapiGrant;
-
-typedef struct SpapiTokenCall
-{
-	SpapiGrant grant;
-	const char *token_endpoint; /* whole URL */
-	const char *client_id;
-	const char *client_secret;
-	const char *refresh_token;
-	const char *scope;
-	const char *code;
-	const char *redirect_uri; /* may be NULL */
-} SpapiTokenCall;
-
-extern void spapi_build_token_request(const SpapiTokenCall *call, HttpRequest *request);
-
-/* What Login with Amazon gave. The caller wipes it. */
-typedef struct SpapiToken
-{
-	char access_token[TOKEN_MAX_LENGTH + 1];
-	char refresh_token[TOKEN_MAX_LENGTH + 1]; /* empty when there was none */
-	int expires_in;                           /* seconds */
-} SpapiToken;
-
-/* Never SPAPI_RENEW_TOKEN. SPAPI_UNKNOWN (the answer was lost) may be retried for every grant but the code's. */
-extern SpapiVerdict spapi_read_token(const HttpAnswer *answer, SpapiToken *token, SpapiError *error);
+/* Percent-encode once, as UTF-8, everything outside RFC 3986's unreserved characters. */
+extern void spapi_append_encoded(StringInfo to, const char *text, int length);
 
 #endif

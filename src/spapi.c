@@ -1,6 +1,6 @@
 /*
  * spapi.c
- *	  An SP-API operation and its parameters become an HTTP request; Login with Amazon's token requests too.
+ *	  An SP-API operation and its parameters become an HTTP request.
  *
  * Reading what comes back is spapi_answer.c. Which operations exist is the table amzmp.operation, when they are sent
  * the sender's or call.c's affair. What is built lives in the current memory context and contains secrets: the caller
@@ -57,6 +57,12 @@ append_encoded(StringInfo to, const char *text, int length, char kept)
 			appendStringInfoChar(to, digits[c & 15]);
 		}
 	}
+}
+
+void
+spapi_append_encoded(StringInfo to, const char *text, int length)
+{
+	append_encoded(to, text, length, '\0');
 }
 
 /* Text of a scalar: as it is written in JSON, strings without their quotes. NULL for what is no scalar, and for null. */
@@ -208,7 +214,7 @@ append_array(StringInfo url, const char *name, int name_length, JsonbContainer *
 		if (text == NULL)
 			refuse_value(name, name_length, "must not contain null, an array or an object");
 		appendStringInfoString(url, separator);
-		append_encoded(url, text, length, '\0');
+		spapi_append_encoded(url, text, length);
 		separator = ",";
 	}
 }
@@ -227,10 +233,10 @@ append_query(StringInfo url, char separator, const char *name, int name_length, 
 	const char *text = scalar_text(value, &length);
 
 	appendStringInfoChar(url, separator);
-	append_encoded(url, name, name_length, '\0');
+	spapi_append_encoded(url, name, name_length);
 	appendStringInfoChar(url, '=');
 	if (text != NULL)
-		append_encoded(url, text, length, '\0');
+		spapi_append_encoded(url, text, length);
 	else if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data))
 		append_array(url, name, name_length, value->val.binary.data);
 	else
@@ -350,56 +356,6 @@ spapi_build(const SpapiCall *call, HttpRequest *request)
 		add_header(request, &header_count, pstrdup("content-type: application/json"));
 	}
 	request->once = !call->repeatable;
-}
-
-static void
-append_field(StringInfo form, const char *name, const char *value)
-{
-	if (value == NULL)
-		return;
-	if (form->len > 0)
-		appendStringInfoChar(form, '&');
-	appendStringInfo(form, "%s=", name);
-	append_encoded(form, value, (int) strlen(value), '\0');
-}
-
-void
-spapi_build_token_request(const SpapiTokenCall *call, HttpRequest *request)
-{
-	static const char *const grants[] = {
-		[SPAPI_GRANT_REFRESH] = "refresh_token",
-		[SPAPI_GRANT_CREDENTIALS] = "client_credentials",
-		[SPAPI_GRANT_CODE] = "authorization_code",
-	};
-	StringInfoData form;
-	int header_count = 0;
-
-	begin_request(request, "POST");
-	request->url = pstrdup(call->token_endpoint);
-	add_header(request, &header_count, pstrdup(USER_AGENT));
-	add_header(request, &header_count, pstrdup("accept: application/json"));
-	add_header(request, &header_count, pstrdup("content-type: application/x-www-form-urlencoded;charset=UTF-8"));
-
-	/* Roomy from the start: a buffer that grows leaves a secret behind in the block it gives up. */
-	initStringInfo(&form);
-	enlargeStringInfo(&form, 8 * TOKEN_MAX_LENGTH);
-	append_field(&form, "grant_type", grants[call->grant]);
-	append_field(&form, "client_id", call->client_id);
-	append_field(&form, "client_secret", call->client_secret);
-	if (call->grant == SPAPI_GRANT_REFRESH)
-		append_field(&form, "refresh_token", call->refresh_token);
-	else if (call->grant == SPAPI_GRANT_CREDENTIALS)
-		append_field(&form, "scope", call->scope);
-	else
-	{
-		append_field(&form, "code", call->code);
-		append_field(&form, "redirect_uri", call->redirect_uri);
-	}
-	request->body = form.data;
-	request->body_length = form.len;
-
-	/* A consent code can be exchanged once; asking twice for an access token is harmless. */
-	request->once = call->grant == SPAPI_GRANT_CODE;
 }
 
 static void

@@ -1,6 +1,6 @@
 /*
  * spapi_answer.c
- *	  What an answer of Amazon means: its error, whether to try again and when, the token in it, its body as text.
+ *	  What an answer of Amazon means: its error, whether to try again and when, its body as text.
  *
  * Nothing here throws, except for lack of memory in spapi_answer_text. All bytes come from outside, so they are bounded,
  * checked for encoding and stripped of control characters before anybody sees them; a body that cannot be read as an
@@ -20,8 +20,6 @@
 #define BACKOFF_CAP_MS      60000
 #define BACKOFF_LONGEST_MS  900000
 #define MOST_PLAUSIBLE_RATE 10000.0
-#define DEFAULT_EXPIRES_IN  3600
-#define LONGEST_EXPIRES_IN  86400
 
 #define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
 
@@ -275,61 +273,4 @@ spapi_backoff_ms(int attempt, double rate, double random01)
 	double most = Min(cap, ldexp(BACKOFF_FIRST_MS, Max(Min(attempt, 30) - 1, 0)));
 
 	return (int64) Max(BACKOFF_LEAST_MS, most * random01);
-}
-
-/*---------------------------------------------------------------------------------------------------------------
- * Tokens
- */
-
-/* A token goes into a header as it is: nothing but visible ASCII, and no longer than we can keep. */
-static bool
-copy_token(char *to, const char *from)
-{
-	const char *c;
-
-	if (from == NULL || *from == '\0' || strlen(from) > TOKEN_MAX_LENGTH)
-		return false;
-	for (c = from; *c != '\0'; c++)
-		if (*c <= ' ' || *c > '~')
-			return false;
-	strlcpy(to, from, TOKEN_MAX_LENGTH + 1);
-	return true;
-}
-
-static bool
-read_token_body(const HttpAnswer *answer, SpapiToken *token)
-{
-	JsonDoc *doc = json_doc_parse(answer->body, answer->body_length, NULL);
-	const char *refresh;
-	int64 expires_in = DEFAULT_EXPIRES_IN;
-	bool fine;
-
-	if (doc == NULL)
-		return false;
-	(void) json_doc_integer(doc, PATH("expires_in"), &expires_in);
-	refresh = json_doc_text(doc, PATH("refresh_token"));
-	fine = copy_token(token->access_token, json_doc_text(doc, PATH("access_token"))) &&
-		   (refresh == NULL || copy_token(token->refresh_token, refresh)) && expires_in > 0;
-	token->expires_in = (int) Min(expires_in, LONGEST_EXPIRES_IN);
-	json_doc_free(doc);
-	return fine;
-}
-
-SpapiVerdict
-spapi_read_token(const HttpAnswer *answer, SpapiToken *token, SpapiError *error)
-{
-	SpapiVerdict verdict = spapi_judge(answer, error);
-
-	memset(token, 0, sizeof(*token));
-	if (verdict == SPAPI_SUCCESS)
-	{
-		if (read_token_body(answer, token))
-			return SPAPI_SUCCESS;
-		explicit_bzero(token, sizeof(*token));
-		set_error(error, "BadTokenAnswer", "the token service's answer contains no usable token");
-		return SPAPI_RETRY;
-	}
-	if (strcmp(error->code, "server_error") == 0 || strcmp(error->code, "temporarily_unavailable") == 0)
-		return SPAPI_RETRY;
-	return verdict == SPAPI_RENEW_TOKEN ? SPAPI_PERMANENT : verdict;
 }
