@@ -66,6 +66,7 @@ create policy setting_definition_read on amzmp.setting_definition for select usi
 create policy setting_definition_add on amzmp.setting_definition for insert with check (not built_in);
 create policy setting_definition_change on amzmp.setting_definition for update using (not built_in) with check (not built_in);
 create policy setting_definition_remove on amzmp.setting_definition for delete using (not built_in);
+grant insert, update, delete on amzmp.setting_definition to amzmp_admin;
 
 create table amzmp.setting (
     account_id bigint not null,
@@ -85,8 +86,6 @@ comment on column amzmp.setting.value is 'Its value, of the type that the defini
 comment on column amzmp.setting.set_at is 'When it was set.';
 comment on column amzmp.setting.set_by is 'The role that set it.';
 
-select pg_catalog.pg_extension_config_dump('amzmp.setting_definition', 'where not built_in');
-select pg_catalog.pg_extension_config_dump('amzmp.setting', '');
 
 -- Stock and price.
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, choices, recomputes, description)
