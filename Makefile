@@ -14,14 +14,14 @@ EXTENSION = amzmp
 BUILD ?= build
 PG_CONFIG ?= pg_config
 
-# The one place that knows the version is the control file.
-VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control)
+# The one place that knows the version is the control file. (VERSION itself is PostgreSQL's, once PGXS is read.)
+AMZMP_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(EXTENSION).control)
 
 SOURCES := $(sort $(wildcard src/*.c))
 OBJECTS := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(SOURCES))
 LIBRARY := $(BUILD)/$(EXTENSION).so
 PARTS := $(addprefix sql/,$(shell sed 's/\#.*//' sql/PARTS))
-INSTALL_SQL := $(BUILD)/$(EXTENSION)--$(VERSION).sql
+INSTALL_SQL := $(BUILD)/$(EXTENSION)--$(AMZMP_VERSION).sql
 UPDATE_SQL := $(sort $(wildcard sql/update/$(EXTENSION)--*.sql))
 
 # These need no PostgreSQL on the machine: the set-up brings it first, and PGXS is read after that.
@@ -33,7 +33,7 @@ MODULES = $(LIBRARY:.so=)
 DATA = $(UPDATE_SQL)
 DATA_built = $(INSTALL_SQL)
 EXTRA_CLEAN = $(BUILD)/obj $(LIBRARY)
-PG_CPPFLAGS = -Iinclude
+PG_CPPFLAGS = -Iinclude -DAMZMP_VERSION='"$(AMZMP_VERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter
 ifeq ($(AMZMP_WERROR),1)
 PG_CFLAGS += -Werror
@@ -46,8 +46,8 @@ $(error $(PG_CONFIG) is missing: "make setup" installs what is needed on Debian 
 endif
 include $(PGXS)
 
-# The server's CFLAGS carry -Wdeclaration-after-statement and friends; -MMD because PGXS on Debian tracks no headers.
-$(BUILD)/obj/%.o: src/%.c Makefile
+# -MMD because PGXS on Debian tracks no headers.
+$(BUILD)/obj/%.o: src/%.c Makefile $(EXTENSION).control
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(CFLAGS_SL) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 
