@@ -1,0 +1,26 @@
+/*
+ * exchange.h
+ *	  One request's way to Amazon and back, as the sender sees it: start, judge the answer, settle it in the tables.
+ */
+#ifndef AMZMP_EXCHANGE_H
+#define AMZMP_EXCHANGE_H
+
+#include "http.h"
+#include "outbox.h"
+
+/* Everything in flight lives in `lifetime`. */
+extern void exchange_init(MemoryContext lifetime);
+
+/* Begin the call of one claimed request. */
+extern void exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token);
+
+/* Begin a token request for the lane's key, whose lease the caller holds. False when the secrets cannot be had. */
+extern bool exchange_renew_token(HttpPool *pool, const Lane *lane);
+
+/*
+ * Take what has arrived (at most a batch), judge it, write it to the tables in one transaction. Returns how many
+ * transfers were settled; *tokens is set when an access token arrived, so that waiting lanes can go on.
+ */
+extern int exchange_settle(HttpPool *pool, bool *tokens);
+
+#endif

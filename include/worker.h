@@ -1,0 +1,25 @@
+/*
+ * worker.h
+ *	  What the sender and the runners have in common: start, transactions, reload.
+ */
+#ifndef AMZMP_WORKER_H
+#define AMZMP_WORKER_H
+
+/* Signals, connection (role InvalidOid = the bootstrap superuser), name in pg_stat_activity. */
+extern void worker_start(Oid database, Oid role, const char *application_name);
+
+/* Call in every turn: interrupts, reload of the configuration. */
+extern void worker_check_in(void);
+
+/*
+ * Run `work` in a transaction of its own, as amzmp_owner when as_owner. Returns NULL when it committed, else the error
+ * (copied into `keep`) after it was rolled back; nothing is logged. `lazy` commits without waiting for the disk: only
+ * for what may be lost and repeated.
+ */
+typedef void (*WorkerFn)(void *arg);
+extern ErrorData *worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryContext keep);
+
+/* An error of ours into the server log, without statement or context. */
+extern void worker_log_error(const char *doing, const ErrorData *error);
+
+#endif

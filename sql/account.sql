@@ -1,0 +1,525 @@
+-- account.sql
+-- Applications, accounts, channels: who we are at Amazon, and with which secrets.
+
+create sequence amzmp.application_id_seq as bigint;
+create sequence amzmp.account_id_seq as bigint;
+create sequence amzmp.channel_id_seq as bigint;
+
+create table amzmp.application (
+    application_id bigint primary key default nextval('amzmp.application_id_seq'),
+    name text not null unique check (name ~ '^[[:alnum:]_.:-]{1,60}$'),
+    client_id text not null,
+    amazon_application_id text,
+    redirect_uri text,
+    client_secret bytea,
+    secret_expires_at timestamptz,
+    generation bigint not null default 1,
+    created_at timestamptz not null default now()
+);
+
+create table amzmp.account (
+    account_id bigint primary key default nextval('amzmp.account_id_seq'),
+    name text not null check (name ~ '^[[:alnum:]_.:-]{1,60}$'),
+    region text not null references amzmp.region,
+    application_id bigint not null references amzmp.application,
+    seller_id text check (seller_id ~ '^[A-Z0-9]{6,20}$'),
+    mode text not null default 'production' check (mode in ('production', 'sandbox', 'mock')),
+    endpoint text not null,
+    token_endpoint text not null,
+    refresh_token bytea,
+    generation bigint not null default 1,
+    state text not null default 'added' check (state in ('added', 'valid', 'invalid', 'dropped')),
+    state_reason text,
+    active boolean not null default false,
+    time_scale numeric not null default 1 check (time_scale between 0.001 and 1000000),
+    rate_scale numeric not null default 1 check (rate_scale >= 0),
+    note text,
+    created_at timestamptz not null default now(),
+    check (mode = 'mock' or (time_scale = 1 and rate_scale = 1))
+);
+
+create table amzmp.channel (
+    account_id bigint not null references amzmp.account,
+    channel_id bigint not null default nextval('amzmp.channel_id_seq'),
+    name text not null check (name ~ '^[[:alnum:]_.:-]{1,60}$'),
+    marketplace_id text not null references amzmp.marketplace,
+    active boolean not null default false,
+    dropped boolean not null default false,
+    note text,
+    created_at timestamptz not null default now(),
+    primary key (account_id, channel_id),
+    unique (account_id, marketplace_id)
+);
+
+-- A small reference table: one name space for accounts and channels, so that set(), attach_source() … take either.
+create table amzmp.name (
+    name text primary key,
+    account_id bigint not null,
+    channel_id bigint not null default 0,
+    unique (account_id, channel_id)
+);
+
+-- Which roles see only some accounts. A role without a row (itself or through membership) sees all.
+create table amzmp.account_access (
+    account_id bigint not null references amzmp.account,
+    role_name name not null,
+    primary key (account_id, role_name)
+);
+
+comment on table amzmp.application is 'An application registered with Amazon: client id and sealed client secret, shared by accounts.';
+comment on table amzmp.account is 'A selling partner in one region, with a sealed refresh token.';
+comment on column amzmp.account.state is 'added: not yet checked; valid: test_connection succeeded or calls work; invalid: credentials refused (see state_reason); dropped.';
+comment on column amzmp.account.time_scale is 'Mock accounts only: how much faster than the wall clock the simulator''s time runs.';
+comment on column amzmp.account.rate_scale is 'Mock accounts only: factor on usage-plan rates; 0 switches the limits off.';
+comment on table amzmp.channel is 'An account in one marketplace.';
+comment on table amzmp.name is 'The one name space of accounts and channels.';
+comment on table amzmp.account_access is 'Roles limited to some accounts; a role without a row here sees all.';
+
+-- The first activation in a fresh installation confirms its identity; a restored dump or a clone waits (see health.sql).
+create table amzmp.identity (
+    singleton boolean primary key default true check (singleton),
+    system_identifier bigint not null,
+    database_oid oid not null,
+    node_identity text not null,
+    confirmed_at timestamptz not null,
+    confirmed_by name not null
+);
+comment on table amzmp.identity is 'Which server, database and node may send. A copy does not match and stays silent until confirm_identity().';
+
+-- Inner: where we are.
+create function amzmp._here() returns table (system_identifier bigint, database_oid oid, node_identity text)
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select c.system_identifier, d.oid, coalesce(current_setting('amzmp.node_identity', true), '')
+      from pg_control_system() c, pg_database d
+     where d.datname = current_database();
+    end;
+
+-- Inner: sending is allowed only where the identity was confirmed.
+create function amzmp._is_fenced() returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select not exists (
+        select from amzmp.identity i, amzmp._here() h
+         where (i.system_identifier, i.database_oid, i.node_identity) = (h.system_identifier, h.database_oid, h.node_identity));
+    end;
+
+-- Inner: may the caller touch the account that a name stands for? Roles are limited by account_access.
+create function amzmp._may_see(account_id bigint, role_name name) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select coalesce((select r.rolsuper from pg_roles r where r.rolname = _may_see.role_name), false)
+        or not exists (select from amzmp.account_access x, pg_roles r
+                        where r.rolname = x.role_name and pg_has_role(_may_see.role_name, r.oid, 'usage'))
+        or exists (select from amzmp.account_access x, pg_roles r
+                    where x.account_id = _may_see.account_id and r.rolname = x.role_name
+                      and pg_has_role(_may_see.role_name, r.oid, 'usage'));
+    end;
+
+create function amzmp._check_access(name text) returns void
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if exists (select from amzmp.name n where n.name = _check_access.name
+                  and not amzmp._may_see(n.account_id, amzmp._caller())) then
+        perform amzmp._fail('42501', format('role "%s" is limited to other accounts than that of "%s"', amzmp._caller(), name),
+            null, format('A member of amzmp_admin can widen it: select amzmp.limit_role(%L, array[…]);', amzmp._caller()));
+    end if;
+end
+$$;
+
+-- Inner: names to ids. All raise AZ201 with the statement that is missing.
+create function amzmp._resolve(name text, out account_id bigint, out channel_id bigint)
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    select n.account_id, n.channel_id into account_id, channel_id from amzmp.name n where n.name = _resolve.name;
+    if account_id is null then
+        perform amzmp._fail('AZ201', format('there is no account or channel "%s"', name),
+            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n),
+            'select amzmp.create_account(…); and select amzmp.create_channel(…); make them.');
+    end if;
+end
+$$;
+
+create function amzmp._account(name text) returns amzmp.account
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    a amzmp.account;
+begin
+    select x.* into a from amzmp.account x join amzmp.name n using (account_id)
+     where n.name = _account.name and n.channel_id = 0;
+    if a.account_id is null then
+        perform amzmp._fail('AZ201', format('there is no account "%s"', name),
+            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n where n.channel_id = 0),
+            format('select amzmp.create_account(%L, ''EU'', …);', name));
+    end if;
+    return a;
+end
+$$;
+
+create function amzmp._channel(name text) returns amzmp.channel
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    c amzmp.channel;
+begin
+    select x.* into c from amzmp.channel x join amzmp.name n using (account_id, channel_id)
+     where n.name = _channel.name and not x.dropped;
+    if c.account_id is null then
+        perform amzmp._fail('AZ201', format('there is no channel "%s"', name),
+            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n where n.channel_id <> 0),
+            format('select amzmp.create_channel(%L, account, marketplace);', name));
+    end if;
+    return c;
+end
+$$;
+
+-- Inner: Amazon's clock as an account sees it. time_scale changes are rare, so the scaled clock starts at the account's birth.
+create function amzmp._now(account_id bigint) returns timestamptz
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select case when a.time_scale = 1 then now() else a.created_at + (now() - a.created_at) * a.time_scale::float8 end
+      from amzmp.account a where a.account_id = _now.account_id;
+    end;
+
+create function amzmp._check_name(name text) returns void
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if name is null or name !~ '^[[:alnum:]_.:-]{1,60}$' then
+        perform amzmp._fail('AZ202', format('"%s" is not a usable name', coalesce(name, 'NULL')), null,
+            'Use 1 to 60 letters, digits or any of _ . : -');
+    end if;
+end
+$$;
+
+create function amzmp._create_application(name text, client_id text, application_id text default null,
+    redirect_uri text default null) returns bigint
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    id bigint;
+begin
+    perform amzmp._check_name(name);
+    if client_id !~ '^amzn1\.application-oa2-client\.' then
+        perform amzmp._fail('AZ202', format('"%s" is not an LWA client id', client_id), null,
+            'It begins with amzn1.application-oa2-client. and is shown under "LWA credentials" in the developer portal.');
+    elsif exists (select from amzmp.application x where x.name = _create_application.name) then
+        perform amzmp._fail('42710', format('application "%s" exists', name));
+    end if;
+    insert into amzmp.application as x (name, client_id, amazon_application_id, redirect_uri)
+    values (_create_application.name, _create_application.client_id, _create_application.application_id,
+            _create_application.redirect_uri)
+    returning x.application_id into id;
+    return id;
+end
+$$;
+select amzmp._expose('amzmp._create_application(text, text, text, text)', 'amzmp_admin',
+    'Register an application: its LWA client id and, for consent links, its application id (amzn1.sp.solution…) and redirect URI.');
+
+-- Inner: an endpoint of a mock account is loopback, or a host that a superuser allowed.
+create function amzmp._check_endpoint(url text) returns void
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    host text := substring(url from '^https?://(\[[0-9a-f:]+\]|[^/:?#@]+)(?::[0-9]+)?(?:/[^?#]*)?$');
+begin
+    if host is null then
+        perform amzmp._fail('AZ202', format('"%s" is not a usable endpoint', url), null, 'Write http://127.0.0.1:PORT or https://HOST.');
+    elsif host not in ('127.0.0.1', 'localhost', '[::1]')
+       and not host = any (string_to_array(replace(coalesce(current_setting('amzmp.allowed_hosts', true), ''), ' ', ''), ',')) then
+        perform amzmp._fail('AZ004', format('host "%s" is not allowed as an endpoint', host),
+            'An account''s credentials would be sent there.', 'A superuser can add it to amzmp.allowed_hosts.');
+    end if;
+end
+$$;
+
+create function amzmp._create_account(name text, region text, application text, seller_id text default null,
+    mode text default 'production', endpoint text default null, token_endpoint text default null,
+    time_scale numeric default 1, rate_scale numeric default 1) returns bigint
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    r amzmp.region;
+    p amzmp.application;
+    id bigint;
+begin
+    perform amzmp._check_name(name);
+    select x.* into r from amzmp.region x where x.region = upper(_create_account.region);
+    select x.* into p from amzmp.application x where x.name = _create_account.application;
+    if r.region is null then
+        perform amzmp._fail('AZ202', format('"%s" is not a region', region), null, 'Regions are NA, EU and FE.');
+    elsif p.application_id is null then
+        perform amzmp._fail('AZ201', format('there is no application "%s"', application), null,
+            format('select amzmp.create_application(%L, client_id);', application));
+    elsif exists (select from amzmp.name n where n.name = _create_account.name) then
+        perform amzmp._fail('42710', format('the name "%s" is taken', name));
+    elsif mode not in ('production', 'sandbox', 'mock') then
+        perform amzmp._fail('AZ202', format('"%s" is not a mode', mode), null, 'Modes are production, sandbox and mock.');
+    elsif mode = 'mock' and endpoint is null then
+        perform amzmp._fail('AZ202', 'a mock account needs an endpoint', null, 'Name the simulator, for example http://127.0.0.1:8080.');
+    elsif mode <> 'mock' and (endpoint is not null or token_endpoint is not null or time_scale <> 1 or rate_scale <> 1) then
+        perform amzmp._fail('AZ202', 'endpoints, time_scale and rate_scale are for mock accounts', null,
+            'Leave them out: they follow from region and mode.');
+    elsif seller_id is not null and seller_id !~ '^[A-Z0-9]{6,20}$' then
+        perform amzmp._fail('AZ202', format('"%s" is not a seller id', seller_id), null,
+            'It is 6 to 20 capital letters and digits (Seller Central, "Merchant token").');
+    end if;
+    if mode = 'mock' then
+        perform amzmp._check_endpoint(endpoint);
+        perform amzmp._check_endpoint(coalesce(token_endpoint, endpoint));
+    end if;
+    insert into amzmp.account (name, region, application_id, seller_id, mode, endpoint, token_endpoint, time_scale, rate_scale)
+    values (_create_account.name, r.region, p.application_id, _create_account.seller_id, _create_account.mode,
+            rtrim(case _create_account.mode when 'mock' then _create_account.endpoint
+                      when 'sandbox' then r.sandbox_endpoint else r.endpoint end, '/'),
+            case when _create_account.mode = 'mock'
+                 then coalesce(_create_account.token_endpoint, rtrim(_create_account.endpoint, '/') || '/auth/o2/token')
+                 else 'https://api.amazon.com/auth/o2/token' end,
+            _create_account.time_scale, _create_account.rate_scale)
+    returning account_id into id;
+    insert into amzmp.name (name, account_id) values (_create_account.name, id);
+    perform amzmp._default_flows(id, 0);
+    return id;
+end
+$$;
+select amzmp._expose('amzmp._create_account(text, text, text, text, text, text, text, numeric, numeric)', 'amzmp_admin',
+    'Register a selling account in one region (NA, EU, FE). mode: production, sandbox or mock (endpoint, token_endpoint, time_scale and rate_scale are for mock only). Inactive until activate().');
+
+create function amzmp._create_channel(name text, account text, marketplace text) returns bigint
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    a amzmp.account := amzmp._account(account);
+    m amzmp.marketplace := amzmp._marketplace(marketplace);
+    id bigint;
+begin
+    perform amzmp._check_name(name);
+    if m.region <> a.region then
+        perform amzmp._fail('AZ202', format('marketplace %s belongs to region %s, account "%s" to %s', m.country_code, m.region, a.name, a.region),
+            null, 'Create an account in that region: a refresh token covers one region.');
+    elsif exists (select from amzmp.name n where n.name = _create_channel.name) then
+        perform amzmp._fail('42710', format('the name "%s" is taken', name));
+    elsif exists (select from amzmp.channel c where c.account_id = a.account_id and c.marketplace_id = m.marketplace_id and not c.dropped) then
+        perform amzmp._fail('42710', format('account "%s" has a channel for %s already', a.name, m.country_code));
+    end if;
+    insert into amzmp.channel (account_id, name, marketplace_id)
+    values (a.account_id, _create_channel.name, m.marketplace_id)
+    on conflict (account_id, marketplace_id) do update set name = excluded.name, dropped = false
+    returning channel_id into id;
+    insert into amzmp.name (name, account_id, channel_id) values (_create_channel.name, a.account_id, id);
+    perform amzmp._default_flows(a.account_id, id);
+    return id;
+end
+$$;
+select amzmp._expose('amzmp._create_channel(text, text, text)', 'amzmp_admin',
+    'An account in one marketplace, by country code (DE) or marketplace id. Inactive until activate().');
+
+-- Inner: seal credentials; NULL leaves what is there.
+create function amzmp._store_credentials(account_id bigint, client_secret text, refresh_token text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    a amzmp.account;
+begin
+    select x.* into strict a from amzmp.account x where x.account_id = _store_credentials.account_id;
+    if client_secret is not null then
+        update amzmp.application p
+           set client_secret = amzmp._seal(_store_credentials.client_secret, 'client_secret', 'application:' || p.application_id),
+               generation = p.generation + 1
+         where p.application_id = a.application_id;
+    end if;
+    update amzmp.account x
+       set refresh_token = case when _store_credentials.refresh_token is null then x.refresh_token
+               else amzmp._seal(_store_credentials.refresh_token, 'refresh_token', 'account:' || x.account_id) end,
+           generation = x.generation + 1, state = 'added', state_reason = null
+     where x.account_id = a.account_id;
+    perform amzmp._log(a.account_id, 0, 'notice', 'account', a.name, format('credentials set by %s', amzmp._caller()));
+    perform amzmp._wake();
+end
+$$;
+
+-- A file in amzmp.credentials_dir (lines "client_secret: …" and "refresh_token: …"), so that no statement holds a secret;
+-- literals for mock and sandbox accounts only.
+create function amzmp._set_credentials(account text, file text default null, client_secret text default null,
+    refresh_token text default null) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    a amzmp.account := amzmp._account(account);
+    content text;
+begin
+    if (file is null) = (client_secret is null and refresh_token is null) then
+        perform amzmp._fail('AZ202', 'name a file, or give literals, not both', null,
+            format('select amzmp.set_credentials(%L, file => ''%s.txt'');', a.name, a.name));
+    elsif file is null and a.mode = 'production' then
+        perform amzmp._fail('AZ004', 'a production account takes its credentials from a file',
+            'A literal would stand in the server log when the statement fails.',
+            'Write "client_secret: …" and "refresh_token: …" into a file in amzmp.credentials_dir and pass file => its name.');
+    end if;
+    if file is not null then
+        content := amzmp._read_credentials_file(file);
+        client_secret := substring(content from '(?n)^\s*client_secret\s*[:=]\s*(\S+)\s*$');
+        refresh_token := substring(content from '(?n)^\s*refresh_token\s*[:=]\s*(\S+)\s*$');
+        if client_secret is null and refresh_token is null then
+            perform amzmp._fail('AZ202', format('file "%s" holds no credentials', file), null,
+                'Expected are lines "client_secret: …" and "refresh_token: …".');
+        end if;
+    end if;
+    perform amzmp._store_credentials(a.account_id, client_secret, refresh_token);
+end
+$$;
+select amzmp._expose('amzmp._set_credentials(text, text, text, text)', 'amzmp_admin',
+    'Store client secret and refresh token, sealed: from a file in amzmp.credentials_dir, or (mock and sandbox accounts only) as literals.');
+
+-- Inner: one file of the directory that a superuser named. Superuser rights are needed to read it: C does it.
+create function amzmp._read_credentials_file(file text) returns text
+    language c volatile strict parallel unsafe set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_read_credentials_file';
+
+-- Inner, sender: Amazon refused the credentials; the account's flows stop until they are set again.
+create function amzmp._account_invalid(account_id bigint, code text, reason text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    update amzmp.account a set state = 'invalid', state_reason = format('%s: %s', code, reason)
+     where a.account_id = _account_invalid.account_id;
+    perform amzmp._log(account_id, 0, 'error', 'account', (select a.name from amzmp.account a where a.account_id = _account_invalid.account_id),
+        format('credentials refused (%s): %s', code, reason), jsonb_build_object('hint', 'Mend them with set_credentials(); the flows go on by themselves.'));
+    notify amzmp_account;
+end
+$$;
+
+create function amzmp._activate(account_or_channel text) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    target record;
+    a amzmp.account;
+    p amzmp.application;
+begin
+    select * into target from amzmp._resolve(account_or_channel);
+    select x.* into a from amzmp.account x where x.account_id = target.account_id;
+    select x.* into p from amzmp.application x where x.application_id = a.application_id;
+    if p.client_secret is null or a.refresh_token is null then
+        perform amzmp._fail('AZ003', format('account "%s" has no credentials', a.name), null,
+            format('select amzmp.set_credentials(%L, file => …);', a.name));
+    elsif a.seller_id is null then
+        perform amzmp._fail('AZ003', format('account "%s" has no seller id', a.name), null,
+            format('select amzmp.set_seller_id(%L, …);', a.name));
+    elsif a.mode = 'production' and coalesce(current_setting('amzmp.node_identity', true), '') = '' then
+        perform amzmp._fail('AZ003', 'amzmp.node_identity is not set',
+            'It tells this node from its copies and must stand outside the data directory.',
+            'Set it in postgresql.conf''s include outside the data directory, reload, and try again.');
+    end if;
+    perform amzmp._first_identity();
+    if target.channel_id = 0 then
+        update amzmp.account x set active = true where x.account_id = target.account_id;
+    else
+        if not a.active then
+            perform amzmp._fail('AZ203', format('account "%s" is not active', a.name), null, format('select amzmp.activate(%L);', a.name));
+        end if;
+        update amzmp.channel x set active = true where x.account_id = target.account_id and x.channel_id = target.channel_id;
+    end if;
+    perform amzmp._enable_defaults(target.account_id, target.channel_id);
+    perform amzmp._log(target.account_id, target.channel_id, 'notice', 'account', account_or_channel, format('activated by %s', amzmp._caller()));
+    perform amzmp._wake();
+    return case when target.channel_id = 0 then 'account active; now activate its channels' else 'channel active' end;
+end
+$$;
+select amzmp._expose('amzmp._activate(text)', 'amzmp_admin', 'Switch an account or a channel on, with its default flows. Call schedule() once, as the role that shall own the pg_cron jobs.');
+
+create function amzmp._deactivate(account_or_channel text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    target record;
+begin
+    select * into target from amzmp._resolve(account_or_channel);
+    if target.channel_id = 0 then
+        update amzmp.account x set active = false where x.account_id = target.account_id;
+    else
+        update amzmp.channel x set active = false where x.account_id = target.account_id and x.channel_id = target.channel_id;
+    end if;
+    perform amzmp._log(target.account_id, target.channel_id, 'notice', 'account', account_or_channel, format('deactivated by %s', amzmp._caller()));
+end
+$$;
+select amzmp._expose('amzmp._deactivate(text)', 'amzmp_admin', 'Switch an account or a channel off: nothing is sent or polled; what is at Amazon stays as it is.');
+
+create function amzmp._drop_channel(channel text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    c amzmp.channel := amzmp._channel(channel);
+begin
+    update amzmp.channel x set dropped = true, active = false where x.account_id = c.account_id and x.channel_id = c.channel_id;
+    update amzmp.account_flow f set enabled = false where f.account_id = c.account_id and f.channel_id = c.channel_id;
+    delete from amzmp.request r where r.account_id = c.account_id and r.channel_id = c.channel_id and r.state in ('due', 'held');
+    delete from amzmp.name n where n.account_id = c.account_id and n.channel_id = c.channel_id;
+    perform amzmp._log(c.account_id, c.channel_id, 'notice', 'channel', c.name, format('dropped by %s', amzmp._caller()));
+end
+$$;
+select amzmp._expose('amzmp._drop_channel(text)', 'amzmp_admin', 'Stop a channel''s flows and forget it; orders and history stay.');
+
+create function amzmp._drop_account(account text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    a amzmp.account := amzmp._account(account);
+begin
+    update amzmp.account x
+       set state = 'dropped', active = false, refresh_token = null, generation = x.generation + 1
+     where x.account_id = a.account_id;
+    update amzmp.channel x set dropped = true, active = false where x.account_id = a.account_id;
+    update amzmp.account_flow f set enabled = false where f.account_id = a.account_id;
+    delete from amzmp.request r where r.account_id = a.account_id and r.state in ('due', 'held');
+    delete from amzmp.name n where n.account_id = a.account_id;
+    perform amzmp._log(a.account_id, 0, 'notice', 'account', a.name, format('dropped by %s', amzmp._caller()));
+end
+$$;
+select amzmp._expose('amzmp._drop_account(text)', 'amzmp_admin', 'Stop an account''s flows, drop its credentials and forget it; orders and history stay.');
+
+create function amzmp._limit_role(role_name name, accounts text[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if not exists (select from pg_roles r where r.rolname = _limit_role.role_name) then
+        perform amzmp._fail('42704', format('role "%s" does not exist', role_name));
+    end if;
+    delete from amzmp.account_access x where x.role_name = _limit_role.role_name;
+    insert into amzmp.account_access (account_id, role_name)
+    select (amzmp._account(name)).account_id, _limit_role.role_name from unnest(accounts) name;
+end
+$$;
+select amzmp._expose('amzmp._limit_role(name, text[])', 'amzmp_admin',
+    'Limit a role (and its members) to some accounts, in functions and views. An empty array lifts the limit.');
+
+-- Inner: the first activation in a fresh installation counts as confirmation.
+create function amzmp._first_identity() returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    insert into amzmp.identity (system_identifier, database_oid, node_identity, confirmed_at, confirmed_by)
+    select h.system_identifier, h.database_oid, h.node_identity, now(), amzmp._caller() from amzmp._here() h
+     where not exists (select from amzmp.identity);
+    if amzmp._is_fenced() then
+        perform amzmp._fail('AZ203', 'this database is a copy: its identity is not confirmed', null, 'select amzmp.confirm_identity();');
+    end if;
+end
+$$;
+
+create function amzmp._confirm_identity() returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    delete from amzmp.identity;
+    insert into amzmp.identity (system_identifier, database_oid, node_identity, confirmed_at, confirmed_by)
+    select h.system_identifier, h.database_oid, h.node_identity, now(), amzmp._caller() from amzmp._here() h;
+    perform amzmp._wake();
+    return 'confirmed: this database sends from now on';
+end
+$$;
+select amzmp._expose('amzmp._confirm_identity()', 'amzmp_admin',
+    'This server, database and node may send. Needed once after a restore, a clone or the promotion of an unlisted standby.');

@@ -1,0 +1,74 @@
+-- activity.sql
+-- The log of what was done, skipped or refused, and why. Partitioned by day; partitions are made and dropped by the
+-- housekeeping flow, and a default partition takes what finds none.
+
+create sequence amzmp.activity_id_seq as bigint;
+
+create table amzmp.activity (
+    account_id bigint not null,
+    activity_id bigint not null default nextval('amzmp.activity_id_seq'),
+    at timestamptz not null default clock_timestamp(),
+    level text not null check (level in ('debug', 'info', 'notice', 'warning', 'error')),
+    channel_id bigint not null default 0,
+    flow_run_id bigint,
+    subject_kind text,
+    subject text,
+    message text not null,
+    context jsonb,
+    primary key (account_id, at, activity_id)
+) partition by range (at);
+create table amzmp.activity_default partition of amzmp.activity default;
+create index activity_subject on amzmp.activity (account_id, subject_kind, subject, at);
+
+comment on table amzmp.activity is 'What was done, skipped or refused, and why. Kept for activity_retention.';
+comment on column amzmp.activity.account_id is 'The account, 0 for what belongs to none.';
+comment on column amzmp.activity.level is 'debug, info, notice, warning or error; the setting activity_level is the lowest that is kept.';
+comment on column amzmp.activity.subject_kind is 'listing, inventory, order, request, flow, source, account …';
+comment on column amzmp.activity.subject is 'The SKU, order id, flow name … that it is about.';
+comment on column amzmp.activity.context is 'Details; never secrets or personal data.';
+
+create function amzmp._level_rank(level text) returns integer
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select array_position(array['debug', 'info', 'notice', 'warning', 'error'], level);
+    end;
+
+-- Inner: one line of activity, if the account's level lets it through.
+create function amzmp._log(account_id bigint, channel_id bigint, level text, subject_kind text, subject text, message text,
+    context jsonb default null, flow_run_id bigint default null) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if amzmp._level_rank(level) >= coalesce(amzmp._level_rank(amzmp._setting_text(_log.account_id, _log.channel_id, 'activity_level')), 2) then
+        insert into amzmp.activity (account_id, channel_id, level, subject_kind, subject, message, context, flow_run_id)
+        values (coalesce(_log.account_id, 0), coalesce(_log.channel_id, 0), _log.level, _log.subject_kind, _log.subject,
+                _log.message, _log.context, _log.flow_run_id);
+    end if;
+end
+$$;
+
+-- Inner: make tomorrow's and the day after's partitions, drop those past their retention. Cheap: no row is deleted,
+-- except in the default partition, which is empty in normal operation.
+create function amzmp._roll_partitions(parent text, keep interval) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    day date;
+    old record;
+begin
+    for day in select d::date from generate_series(current_date + 1, current_date + 2, interval '1 day') d
+    loop
+        if to_regclass(format('amzmp.%I', parent || '_' || to_char(day, 'YYYYMMDD'))) is null then
+            execute format('create table amzmp.%I partition of amzmp.%I for values from (%L) to (%L)',
+                parent || '_' || to_char(day, 'YYYYMMDD'), parent, day, day + 1);
+        end if;
+    end loop;
+    for old in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+         where i.inhparent = format('amzmp.%I', parent)::regclass and c.relname ~ '_[0-9]{8}$'
+           and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 < now() - keep
+    loop
+        execute format('drop table amzmp.%I', old.relname);
+    end loop;
+end
+$$;

@@ -1,0 +1,327 @@
+-- flow.sql
+-- Repeating pieces of work: what there is, where it is on, when it ran. pg_cron is the clock; the work is done by runners.
+
+create table amzmp.flow (
+    flow text primary key,
+    scope text not null check (scope in ('account', 'channel')),
+    every text not null,                   -- cron schedule, minutes at the finest
+    on_by_default boolean not null,
+    needs text[] not null default '{}',    -- settings without which it cannot be enabled
+    capability text,                       -- column of marketplace that must not be false
+    title text not null,
+    description text not null
+);
+comment on table amzmp.flow is 'Repeating pieces of work, with their default frequency as a cron schedule.';
+
+insert into amzmp.flow (flow, scope, every, on_by_default, needs, capability, title, description) values
+    ('get_orders', 'account', '*/5 * * * *', true, '{}', 'orders', 'Import orders',
+     'Polls searchOrders from the last watermark on and imports what changed; cancellations and status changes come with it.'),
+    ('send_products', 'channel', '*/5 * * * *', true, '{}', 'offers', 'Publish products',
+     'Continues publishing: matches, sends offers that are queued, asks for verdicts that are late.'),
+    ('send_updated_product_price', 'account', '*/5 * * * *', true, '{}', 'offers', 'Send changed prices',
+     'The backstop of price sync: sends what price_diff shows and no commit has sent yet.'),
+    ('send_updated_product_stock', 'account', '* * * * *', true, '{}', 'offers', 'Send changed stock',
+     'The backstop of stock sync: sends what stock_diff shows and no commit has sent yet.'),
+    ('send_delete_products', 'account', '*/5 * * * *', true, '{}', 'offers', 'Take removed products off sale',
+     'Products that left the shop''s table: quantity 0 or deletion, by the setting on_remove.'),
+    ('rescan', 'account', '17 * * * *', true, '{}', null, 'Compare whole sources',
+     'Queues a full comparison of each source whose last one is older than rescan_interval.'),
+    ('purge_personal_data', 'account', '23 3 * * *', true, '{}', null, 'Purge personal data',
+     'Removes buyers'' data personal_data_retention after delivery.'),
+    ('housekeeping', 'account', '41 * * * *', true, '{}', null, 'Housekeeping',
+     'Makes and drops day partitions of logs by their retention.');
+
+create table amzmp.account_flow (
+    account_id bigint not null references amzmp.account,
+    channel_id bigint not null default 0,
+    flow text not null references amzmp.flow,
+    enabled boolean not null default false,
+    last_due_at timestamptz,
+    primary key (account_id, channel_id, flow)
+);
+comment on table amzmp.account_flow is 'Where a flow is switched on.';
+
+create sequence amzmp.flow_run_id_seq as bigint;
+create table amzmp.flow_run (
+    account_id bigint not null,
+    flow_run_id bigint not null default nextval('amzmp.flow_run_id_seq'),
+    flow text not null,
+    channel_id bigint not null default 0,
+    state text not null default 'running' check (state in ('running', 'done', 'failed')),
+    started_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz,
+    requests integer not null default 0,
+    refused integer not null default 0,
+    error text,
+    primary key (account_id, flow_run_id)
+);
+create index flow_run_recent on amzmp.flow_run (account_id, flow, started_at desc);
+comment on table amzmp.flow_run is 'Runs of flows: when, how many requests, how many were refused, and the error if one ended it.';
+
+-- Inner: rows for a new account or channel always exist, switched off.
+create function amzmp._default_flows(account_id bigint, channel_id bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    insert into amzmp.account_flow (account_id, channel_id, flow)
+    select _default_flows.account_id, _default_flows.channel_id, f.flow
+      from amzmp.flow f
+     where (f.scope = 'channel') = (_default_flows.channel_id <> 0)
+    on conflict do nothing;
+    end;
+
+create function amzmp._enable_defaults(account_id bigint, channel_id bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    update amzmp.account_flow a set enabled = true
+      from amzmp.flow f
+     where a.account_id = _enable_defaults.account_id and a.channel_id = _enable_defaults.channel_id
+       and f.flow = a.flow and f.on_by_default;
+    end;
+
+create function amzmp._switch_flow(flow text, account text, channel text, wanted boolean) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    target record;
+    f amzmp.flow;
+    missing text;
+begin
+    select x.* into f from amzmp.flow x where x.flow = _switch_flow.flow;
+    if f.flow is null then
+        perform amzmp._fail('AZ201', format('there is no flow "%s"', flow),
+            (select 'There are: ' || string_agg(x.flow, ', ' order by x.flow) || '.' from amzmp.flow x));
+    elsif (f.scope = 'channel') <> (channel is not null) or (account is null) = (channel is null) then
+        perform amzmp._fail('AZ202', format('flow "%s" is switched per %s', flow, f.scope), null,
+            format('select amzmp.enable(%L, %s => …);', flow, f.scope));
+    end if;
+    select * into target from amzmp._resolve(coalesce(channel, account));
+    if wanted then
+        select string_agg(m.setting, ', ') into missing from amzmp.settings_missing m
+         where m.account = (select a.name from amzmp.account a where a.account_id = target.account_id)
+           and m.flow = _switch_flow.flow and (m.channel is null or m.channel = _switch_flow.channel);
+        if missing is not null then
+            perform amzmp._fail('AZ003', format('flow "%s" needs settings that are empty: %s', flow, missing), null,
+                format('select amzmp.set(%L, %L, …);', coalesce(channel, account), split_part(missing, ', ', 1)));
+        end if;
+        perform amzmp._check_capability(f, target.account_id, target.channel_id);
+    end if;
+    update amzmp.account_flow a set enabled = wanted
+     where a.account_id = target.account_id and a.channel_id = target.channel_id and a.flow = f.flow;
+    perform amzmp._log(target.account_id, target.channel_id, 'notice', 'flow', flow,
+        format('%s by %s', case when wanted then 'enabled' else 'disabled' end, amzmp._caller()));
+end
+$$;
+
+-- Inner: what Amazon does not offer in a marketplace cannot be switched on there; the unknown is allowed with a notice.
+create function amzmp._check_capability(f amzmp.flow, account_id bigint, channel_id bigint) returns void
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    m amzmp.marketplace;
+    offered text;
+begin
+    if f.capability is null or channel_id = 0 then
+        return;
+    end if;
+    select x.* into m from amzmp.marketplace x join amzmp.channel c using (marketplace_id)
+     where c.account_id = _check_capability.account_id and c.channel_id = _check_capability.channel_id;
+    offered := to_jsonb(m) ->> f.capability;
+    if offered = 'false' then
+        perform amzmp._fail('AZ004', format('Amazon offers no %s in %s', f.capability, m.country_code));
+    elsif offered is null then
+        raise notice 'whether Amazon offers % in % is not known here; the flow is allowed', f.capability, m.country_code;
+    end if;
+end
+$$;
+
+create function amzmp._enable(flow text, account text default null, channel text default null) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select amzmp._switch_flow(flow, account, channel, true);
+    end;
+select amzmp._expose('amzmp._enable(text, text, text)', 'amzmp_operator', 'Switch a flow on for an account or a channel. Refuses, naming them, while settings it needs are empty.');
+
+create function amzmp._disable(flow text, account text default null, channel text default null) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select amzmp._switch_flow(flow, account, channel, false);
+    end;
+select amzmp._expose('amzmp._disable(text, text, text)', 'amzmp_operator', 'Switch a flow off for an account or a channel.');
+
+-- Inner: queue a flow's tasks for accounts where it is on; spread by a hash of the account so that not all fall at once.
+create function amzmp._mark_due(flow text) returns bigint
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    marked bigint;
+begin
+    if not exists (select from amzmp.flow f where f.flow = _mark_due.flow) then
+        perform amzmp._fail('AZ201', format('there is no flow "%s"', flow));
+    end if;
+    insert into amzmp.task (account_id, kind, subject, due_at)
+    select a.account_id, 'flow', a.flow || '/' || a.channel_id,
+           now() + interval '1 millisecond' * (abs(hashint8(a.account_id)) % spread.ms)
+      from amzmp.account_flow a
+      join amzmp.account x using (account_id)
+      left join amzmp.channel c using (account_id, channel_id),
+           (select case when count(*) > 20 then 50000 else 1 end as ms from amzmp.account) spread
+     where a.flow = _mark_due.flow and a.enabled and x.active and x.state not in ('invalid', 'dropped')
+       and (a.channel_id = 0 or c.active)
+    on conflict on constraint task_account_id_kind_subject_key do nothing;
+    get diagnostics marked = row_count;
+    if marked > 0 then
+        perform amzmp._wake();
+    end if;
+    return marked;
+end
+$$;
+select amzmp._expose('amzmp._mark_due(text)', 'amzmp_operator', 'What the pg_cron job of a flow calls: queues the flow for every account where it is on.');
+
+create function amzmp._run_flow(flow text, account text default null, channel text default null) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    target record;
+    f amzmp.flow;
+begin
+    select x.* into f from amzmp.flow x where x.flow = _run_flow.flow;
+    if f.flow is null then
+        perform amzmp._fail('AZ201', format('there is no flow "%s"', flow),
+            (select 'There are: ' || string_agg(x.flow, ', ' order by x.flow) || '.' from amzmp.flow x));
+    elsif coalesce(account, channel) is null then
+        perform amzmp._fail('AZ202', 'name an account or a channel', null, format('select amzmp.run_flow(%L, %s => …);', flow, f.scope));
+    end if;
+    select * into target from amzmp._resolve(coalesce(channel, account));
+    insert into amzmp.task as t (account_id, kind, subject, argument)
+    select a.account_id, 'flow', a.flow || '/' || a.channel_id, jsonb_build_object('asked_by', amzmp._caller())
+      from amzmp.account_flow a
+     where a.account_id = target.account_id and a.flow = _run_flow.flow
+       and (a.channel_id = target.channel_id or target.channel_id = 0 or a.channel_id = 0)
+    on conflict on constraint task_account_id_kind_subject_key do update set due_at = least(t.due_at, excluded.due_at);
+    perform amzmp._wake();
+end
+$$;
+select amzmp._expose('amzmp._run_flow(text, text, text)', 'amzmp_operator', 'Run a flow now, whether it is enabled or not.');
+
+-- Inner, own runner: one run of a flow. Overlap is impossible: a run whose requests are still out is waited for.
+create function amzmp._task_flow(account_id bigint, subject text, argument jsonb) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    wanted_flow text := split_part(subject, '/', 1);
+    wanted_channel bigint := split_part(subject, '/', 2)::bigint;
+    run_id bigint;
+begin
+    if exists (select from amzmp.flow_run r join amzmp.request q on q.account_id = r.account_id and q.flow_run_id = r.flow_run_id
+                where r.account_id = _task_flow.account_id and r.flow = wanted_flow and r.channel_id = wanted_channel and r.state = 'running') then
+        perform amzmp._log(account_id, wanted_channel, 'info', 'flow', wanted_flow, 'skipped: the run before is still at work');
+        return;
+    end if;
+    insert into amzmp.flow_run (account_id, flow, channel_id) values (_task_flow.account_id, wanted_flow, wanted_channel)
+    returning flow_run_id into run_id;
+    execute format('select amzmp.%I($1, $2, $3)', '_flow_' || wanted_flow) using account_id, wanted_channel, run_id;
+    perform amzmp._end_flow_runs(account_id, array[run_id]);
+end
+$$;
+
+-- Inner: close runs that have no request left.
+create function amzmp._end_flow_runs(account_id bigint, run_ids bigint[]) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    update amzmp.flow_run r
+       set state = 'done', ended_at = t.at, requests = done.requests, refused = done.refused
+      from (select clock_timestamp() as at) t,
+           lateral (select count(*)::integer as requests, count(*) filter (where l.outcome not in ('success', 'obsolete'))::integer as refused
+                      from amzmp.request_log l
+                     where l.account_id = _end_flow_runs.account_id and l.finished_at >= now() - interval '1 day'
+                       and (l.cause ->> 'flow_run')::bigint = any (run_ids)) done
+     where r.account_id = _end_flow_runs.account_id and r.flow_run_id = any (run_ids) and r.state = 'running'
+       and not exists (select from amzmp.request q where q.account_id = r.account_id and q.flow_run_id = r.flow_run_id);
+    end;
+
+create function amzmp._flow_housekeeping(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    perform amzmp._roll_partitions('activity', coalesce(amzmp._setting_interval(account_id, 0, 'activity_retention'), '30 days'));
+    perform amzmp._roll_partitions('request_log', coalesce(amzmp._setting_interval(account_id, 0, 'request_retention'), '7 days'));
+    delete from amzmp.flow_run r where r.account_id = _flow_housekeeping.account_id and r.started_at < now() - interval '30 days';
+end
+$$;
+
+-- The jobs of pg_cron, owned by the role that calls: an ordinary function, because cron.schedule records current_user.
+create function amzmp.schedule() returns table (job text, state text)
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    f record;
+begin
+    if exists (select from pg_roles r where r.rolname = current_user and not r.rolcanlogin) then
+        perform amzmp._fail('AZ004', format('role "%s" cannot own pg_cron jobs', current_user), null, 'Call schedule() as a role with LOGIN.');
+    elsif not pg_has_role(current_user, 'amzmp_operator', 'usage') then
+        perform amzmp._fail('42501', format('role "%s" may not run flows', current_user), null, format('GRANT amzmp_operator TO %I;', current_user));
+    end if;
+    -- one statement a job: there are as many as flows
+    for f in select x.flow, x.every, format('select amzmp.mark_due(%L)', x.flow) as command from amzmp.flow_schedule x order by x.flow
+    loop
+        job := 'amzmp ' || f.flow;
+        if to_regprocedure('cron.schedule(text, text, text)') is null then
+            state := format('run in pg_cron''s database as superuser: select cron.schedule_in_database(%L, %L, %L, %L, %L);',
+                job, f.every, f.command, current_database(), current_user);
+        else
+            execute 'select cron.schedule($1, $2, $3)' using job, f.every, f.command;
+            state := 'scheduled ' || f.every;
+        end if;
+        return next;
+    end loop;
+end
+$$;
+comment on function amzmp.schedule() is 'Make pg_cron''s jobs, one per flow, owned by the caller (LOGIN, member of amzmp_operator). Where pg_cron lives in another database, returns the statements for a superuser to run there.';
+
+create view amzmp.flow_schedule as
+    select f.flow, f.every from amzmp.flow f;
+comment on view amzmp.flow_schedule is 'Flow and cron schedule.';
+
+-- Inner: is work waiting? 'idle' looks at what is due or in flight, 'settled' also at what is awaited.
+create function amzmp._pending(until text) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return case
+        when exists (select from amzmp._sources_with_work()) then 'captured changes wait for recompute'
+        when exists (select from amzmp.task t where t.due_at <= now() + interval '1 second')
+            then 'tasks are due: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t)
+        when exists (select from amzmp.task t where t.attempt > 0 and t.last_error is null) then 'a task is at work'
+        when exists (select from amzmp.request r where r.state in ('sending', 'answered')) then 'requests are in flight'
+        when exists (select from amzmp.request r where r.state = 'due' and r.not_before <= now() + interval '1 second')
+            then 'requests are due'
+        when until = 'settled' and exists (select from amzmp.request r where r.state = 'due') then 'requests wait for their time'
+        when until = 'settled' and exists (select from amzmp.listing l where l.wanted and l.state in ('matching', 'queued', 'sent', 'pending'))
+            then 'verdicts are awaited'
+    end;
+end
+$$;
+select amzmp._expose('amzmp._pending(text)', 'amzmp_reader', 'What amzmp is still busy with: NULL when idle (or settled: also no verdict awaited).');
+
+create procedure amzmp.wait(timeout interval default '60 s', until text default 'idle')
+    language plpgsql
+    as $$
+declare
+    give_up_at timestamptz := pg_catalog.clock_timestamp() operator(pg_catalog.+) timeout;
+    pending text;
+begin
+    if until operator(pg_catalog.<>) all (array['idle', 'settled']) then
+        perform amzmp._fail('AZ202', pg_catalog.format('"%s" is not a state to wait for', until), null, 'Wait for idle or settled.');
+    end if;
+    loop
+        commit;
+        pending := amzmp.pending(until);
+        exit when pending is null;
+        if pg_catalog.clock_timestamp() operator(pg_catalog.>) give_up_at then
+            perform amzmp._fail('AZ204', pg_catalog.format('not %s within %s', until, timeout), pending, 'select * from amzmp.health(); shows what is wrong.');
+        end if;
+        perform pg_catalog.pg_sleep(0.02);
+    end loop;
+end
+$$;
+comment on procedure amzmp.wait(interval, text) is 'Wait until nothing is due or in flight (idle), or nothing is awaited either (settled); an error on time-out. Call it outside a transaction block.';

@@ -1,0 +1,76 @@
+-- privileges.sql
+-- Who owns and may use what. Last in the script, so that it sees everything.
+
+-- Everything is owned by amzmp_owner; nothing is left to PUBLIC but what is exposed on purpose (loops: DDL per object).
+do $$
+declare
+    o record;
+begin
+    for o in
+        select p.oid::regprocedure as name, p.prokind, p.proname like '\_%' as inner_one
+          from pg_catalog.pg_proc p where p.pronamespace = 'amzmp'::regnamespace
+    loop
+        execute format('alter routine %s owner to amzmp_owner', o.name);
+        if o.inner_one then
+            execute format('revoke all on routine %s from public', o.name);
+        end if;
+    end loop;
+    for o in
+        select c.oid::regclass as name, c.relkind from pg_catalog.pg_class c
+         where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v', 'S')
+           and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype in ('a', 'i') and c.relkind = 'S')
+    loop
+        execute format('alter table %s owner to amzmp_owner', o.name);
+    end loop;
+    for o in
+        select t.oid::regtype as name from pg_catalog.pg_type t
+          left join pg_catalog.pg_class c on c.oid = t.typrelid
+         where t.typnamespace = 'amzmp'::regnamespace and (t.typtype in ('d', 'e') or c.relkind = 'c')
+    loop
+        execute format('alter type %s owner to amzmp_owner', o.name);
+    end loop;
+end
+$$;
+
+-- Raising our errors is harmless, and functions that run as their caller need it.
+grant execute on function amzmp._fail(text, text, text, text) to public;
+-- amzmp_owner needs the identity of the cluster to know a copy.
+grant execute on function pg_catalog.pg_control_system() to amzmp_owner;
+
+-- Readers see tables and views, but not what is sealed and not raw answers; account by account where a role is limited.
+do $$
+declare
+    t record;
+begin
+    for t in
+        select c.oid::regclass as name, c.relkind,
+               exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'account_id' and not a.attisdropped) as by_account
+          from pg_catalog.pg_class c
+         where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v')
+           and c.relname not in ('answer', 'parked_order', 'order_buyer', 'account_access', 'identity')
+    loop
+        execute format('grant select on %s to amzmp_reader', t.name);
+        if t.by_account and t.relkind <> 'v' then
+            execute format('alter table %s enable row level security', t.name);
+            execute format('create policy account_access on %s for select to amzmp_reader using (account_id = 0 or amzmp._may_see(account_id, current_user))', t.name);
+        end if;
+    end loop;
+end
+$$;
+grant execute on function amzmp._may_see(bigint, name) to amzmp_reader;
+
+-- What a dump takes along: all that is the user's; reference data is remade by the script.
+do $$
+declare
+    t record;
+begin
+    for t in
+        select c.oid::regclass as name, c.relname, c.relkind from pg_catalog.pg_class c
+         where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'S')
+           and c.relname not in ('operation', 'region', 'marketplace', 'flow', 'setting_definition')
+    loop
+        perform pg_catalog.pg_extension_config_dump(t.name, '');
+    end loop;
+    perform pg_catalog.pg_extension_config_dump('amzmp.setting_definition', 'where not built_in');
+end
+$$;

@@ -1,0 +1,171 @@
+-- task.sql
+-- Pieces of work for runners. run_as NULL: an own runner calls the inner function; else a user runner of that role
+-- executes the statement.
+
+create sequence amzmp.task_id_seq as bigint;
+
+create table amzmp.task (
+    account_id bigint not null,
+    task_id bigint not null default nextval('amzmp.task_id_seq'),
+    kind text not null,                   -- flow, apply, rescan, import, deliver, handler …
+    subject text not null default '',     -- with kind: at most one waiting task
+    run_as name,                          -- role of the user runner; NULL = own runner
+    due_at timestamptz not null default now(),
+    attempt smallint not null default 0,
+    argument jsonb not null default '{}',
+    last_error text,
+    created_at timestamptz not null default now(),
+    primary key (account_id, task_id),
+    unique (account_id, kind, subject)
+) with (fillfactor = 70);
+
+create index task_due on amzmp.task (due_at);
+create index task_role on amzmp.task ((coalesce(run_as, '')), due_at);
+
+comment on table amzmp.task is 'Pieces of work waiting for a runner.';
+comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner.';
+comment on column amzmp.task.subject is 'With account and kind at most one task waits.';
+
+-- Inner: queue a task, or bring a waiting one forward.
+create function amzmp._add_task(account_id bigint, kind text, subject text, run_as name, due_at timestamptz,
+    argument jsonb default '{}') returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    insert into amzmp.task as t (account_id, kind, subject, run_as, due_at, argument)
+    values (_add_task.account_id, _add_task.kind, coalesce(_add_task.subject, ''), nullif(_add_task.run_as, ''),
+            coalesce(_add_task.due_at, now()), coalesce(_add_task.argument, '{}'))
+    on conflict on constraint task_account_id_kind_subject_key do update
+       set due_at = least(t.due_at, excluded.due_at), argument = excluded.argument, run_as = excluded.run_as;
+    perform amzmp._wake();
+end
+$$;
+
+-- Inner, sender: roles with work and when it is due (0 = own runner). Loose index scan over roles.
+create function amzmp._work() returns table (role_oid oid, due_at timestamptz)
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return query
+    with recursive first_of as (
+        (select coalesce(t.run_as, '') as run_as, t.due_at from amzmp.task t
+          order by coalesce(t.run_as, ''), t.due_at limit 1)
+        union all
+        select n.run_as, n.due_at
+          from first_of f,
+               lateral (select coalesce(t.run_as, '') as run_as, t.due_at from amzmp.task t
+                         where coalesce(t.run_as, '') > f.run_as
+                         order by coalesce(t.run_as, ''), t.due_at limit 1) n
+    )
+    select coalesce(r.oid, 0::oid), f.due_at
+      from first_of f left join pg_roles r on r.rolname = f.run_as
+     where f.run_as = '' or r.oid is not null
+    union all
+    select r.oid, now() from amzmp._sources_with_work() s join pg_roles r on r.rolname = s.run_as;
+end
+$$;
+
+-- How long a claimed task is left to its runner before another may take it (the runner was killed).
+create function amzmp._task_lease() returns interval
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select interval '10 minutes';
+    end;
+
+-- Inner: claim the next due task of a role (NULL = ours).
+create function amzmp._claim_task(run_as name) returns amzmp.task
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    with picked as (
+        select t.account_id, t.task_id from amzmp.task t
+         where coalesce(t.run_as, '') = coalesce(_claim_task.run_as, '') and t.due_at <= now()
+         order by t.due_at limit 1 for update skip locked
+    ), lease as (
+        select now() + amzmp._task_lease() as until
+    )
+    update amzmp.task t set attempt = t.attempt + 1, due_at = lease.until
+      from picked p, lease
+     where t.account_id = p.account_id and t.task_id = p.task_id
+    returning t.*;
+    end;
+
+-- Inner, own runner: the next task as statements.
+create function amzmp._next_own_task() returns table (account_id bigint, task_id bigint, kind text, statements text[])
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    t amzmp.task := amzmp._claim_task(null);
+begin
+    if t.task_id is not null then
+        return query select t.account_id, t.task_id, t.kind,
+            array[format('select amzmp.%I(%L::bigint, %L::text, %L::jsonb)', '_task_' || t.kind, t.account_id, t.subject, t.argument)];
+    end if;
+end
+$$;
+
+-- Public, user runners: the caller's next piece of work; captured changes go first. Harmless to call by hand: a role gets
+-- only what it registered itself.
+create function amzmp._next_task() returns table (account_id bigint, task_id bigint, kind text, statements text[])
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    source_statements text[] := amzmp._source_work(amzmp._caller());
+    t amzmp.task;
+    made text[];
+begin
+    if source_statements is not null then
+        return query select 0::bigint, 0::bigint, 'source'::text, source_statements;
+        return;
+    end if;
+    t := amzmp._claim_task(amzmp._caller());
+    if t.task_id is not null then
+        execute format('select amzmp.%I($1, $2, $3)', '_statement_' || t.kind) into made using t.account_id, t.subject, t.argument;
+        return query select t.account_id, t.task_id, t.kind, coalesce(made, '{}');
+    end if;
+end
+$$;
+select amzmp._expose('amzmp._next_task()', 'public', 'User runners: the calling role''s next piece of work, as statements.');
+
+create function amzmp._finish_task(account_id bigint, task_id bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    -- due_at was moved into the future by the claim; an earlier one means that it was asked for again meanwhile
+    update amzmp.task t set attempt = 0, last_error = null
+     where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at <= now()
+       and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
+    delete from amzmp.task t
+     where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at > now()
+       and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
+    end;
+select amzmp._expose('amzmp._finish_task(bigint, bigint)', 'public', 'User runners: the calling role''s task is done.');
+
+create function amzmp._fail_task(account_id bigint, task_id bigint, error_state text, error_text text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    t amzmp.task;
+begin
+    if task_id = 0 then
+        perform amzmp._source_failed(amzmp._caller(), error_state, error_text);
+        return;
+    end if;
+    update amzmp.task x
+       set due_at = now() + least(interval '1 second' * power(4, least(x.attempt, 8)), interval '1 hour'), last_error = error_text
+     where x.account_id = _fail_task.account_id and x.task_id = _fail_task.task_id
+       and coalesce(x.run_as, 'amzmp_owner') = amzmp._caller()
+    returning x.* into t;
+    if t.task_id is not null then
+        perform amzmp._log(t.account_id, 0, 'error', t.kind, t.subject, format('%s failed (attempt %s): %s', t.kind, t.attempt, error_text),
+            jsonb_build_object('sqlstate', error_state, 'again_at', t.due_at));
+    end if;
+end
+$$;
+select amzmp._expose('amzmp._fail_task(bigint, bigint, text, text)', 'public', 'User runners: the calling role''s task failed; it is tried again later.');
+
+-- A user's handler of an enqueued request: f(account_id, request_id, status, answer).
+create function amzmp._statement_handler(account_id bigint, subject text, argument jsonb) returns text[]
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select array[format('select %s(%L::bigint, %L::bigint, %L::integer, %L::jsonb)', argument ->> 'function', account_id, subject,
+                        argument ->> 'status', argument -> 'answer')];
+    end;

@@ -1,0 +1,451 @@
+/*
+ * exchange.c
+ *	  One request's way to Amazon and back, as the sender sees it.
+ *
+ * An answer is judged once (spapi.c), becomes one of three settlements, and a batch of settlements is written in one
+ * transaction:
+ *
+ *	 complete	handlers run and the request ends (success, refused, lost)
+ *	 park		the answer is sealed and left to an own runner (large or personal answers)
+ *	 postpone	due again after a delay, or held for a person
+ *
+ * When that transaction fails, each settlement is redone in a transaction of its own, so that one answer that cannot be
+ * applied undoes no other; if it fails alone too, the request ends as handler_failed with the error.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+
+#include "exchange.h"
+#include "json.h"
+#include "lwa.h"
+#include "spapi.h"
+#include "token.h"
+#include "vault.h"
+#include "worker.h"
+
+#define SETTLE_BATCH	   256
+#define REQUEST_TIMEOUT_MS 60000
+#define MAX_RESPONSE	   (16 * 1024 * 1024)
+
+typedef struct Exchange
+{
+	bool renews_token;
+	Lane lane;
+	int64 request_id;
+	int attempt;
+	int max_attempts;
+} Exchange;
+
+typedef enum SettlementKind
+{
+	SETTLE_COMPLETE,
+	SETTLE_PARK,
+	SETTLE_POSTPONE
+} SettlementKind;
+
+typedef struct Settlement
+{
+	SettlementKind kind;
+	int64 account_id;
+	OutboxAnswer answer;
+	OutboxDelay delay;
+} Settlement;
+
+typedef struct Batch
+{
+	Settlement *settlements;
+	int count;
+} Batch;
+
+static MemoryContext in_flight = NULL;	/* Exchanges */
+static MemoryContext settling = NULL;	/* reset after each batch */
+
+void
+exchange_init(MemoryContext lifetime)
+{
+	in_flight = AllocSetContextCreate(lifetime, "amzmp exchanges", ALLOCSET_DEFAULT_SIZES);
+	settling = AllocSetContextCreate(lifetime, "amzmp settling", ALLOCSET_DEFAULT_SIZES);
+}
+
+static Exchange *
+make_exchange(const Lane *lane)
+{
+	Exchange *exchange = MemoryContextAllocZero(in_flight, sizeof(Exchange));
+
+	exchange->lane = *lane;
+	return exchange;
+}
+
+void
+exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token)
+{
+	Exchange *exchange = make_exchange(lane);
+	SpapiCall call = {
+		.operation = lane->operation,
+		.method = lane->method,
+		.path = lane->path,
+		.endpoint = lane->endpoint,
+		.token = access_token,
+		.params = item->params,
+		.body = item->body,
+	};
+	HttpRequest request;
+
+	exchange->request_id = item->request_id;
+	exchange->attempt = item->attempt;
+	exchange->max_attempts = item->max_attempts;
+	memset(&request, 0, sizeof(request));
+	spapi_build(&call, &request);
+	request.timeout_ms = REQUEST_TIMEOUT_MS;
+	request.max_response = MAX_RESPONSE;
+	request.tag = exchange;
+	http_start(pool, &request);
+}
+
+/*
+ * Tokens
+ */
+
+typedef struct SecretsWanted
+{
+	int64 account_id;
+	TokenSecrets secrets;
+} SecretsWanted;
+
+static void
+fetch_secrets(void *arg)
+{
+	SecretsWanted *wanted = arg;
+
+	outbox_token_secrets(wanted->account_id, settling, &wanted->secrets);
+}
+
+typedef struct Invalid
+{
+	int64 account_id;
+	const char *code;
+	const char *reason;
+} Invalid;
+
+static void
+mark_invalid(void *arg)
+{
+	Invalid *invalid = arg;
+
+	outbox_account_invalid(invalid->account_id, invalid->code, invalid->reason);
+}
+
+static void
+account_is_invalid(int64 account_id, const char *code, const char *reason)
+{
+	Invalid invalid = {account_id, code, reason};
+	ErrorData *error = worker_transaction(mark_invalid, &invalid, true, false, settling);
+
+	if (error != NULL)
+		worker_log_error("marking an account invalid", error);
+}
+
+static const char *
+scope_text(TokenScope scope)
+{
+	switch (scope)
+	{
+		case TOKEN_NOTIFICATIONS:
+			return "sellingpartnerapi::notifications";
+		case TOKEN_ROTATION:
+			return "sellingpartnerapi::client_credential:rotation";
+		default:
+			return NULL;
+	}
+}
+
+bool
+exchange_renew_token(HttpPool *pool, const Lane *lane)
+{
+	MemoryContext old = MemoryContextSwitchTo(settling);
+	SecretsWanted wanted = {.account_id = lane->account_id};
+	ErrorData *error = worker_transaction(fetch_secrets, &wanted, true, false, settling);
+	const char *scope = scope_text(lane->token.scope);
+	bool started = false;
+
+	if (error != NULL)
+		account_is_invalid(lane->account_id, "SecretsUnusable", error->message);
+	else if (wanted.secrets.client_secret == NULL || (scope == NULL && wanted.secrets.refresh_token == NULL))
+		account_is_invalid(lane->account_id, "CredentialsMissing", "no credentials are stored for this account");
+	else
+	{
+		HttpRequest request;
+		Exchange *exchange = make_exchange(lane);
+
+		memset(&request, 0, sizeof(request));
+		lwa_build_request(scope ? LWA_CLIENT_CREDENTIALS : LWA_REFRESH, wanted.secrets.endpoint,
+						  wanted.secrets.client_id, wanted.secrets.client_secret,
+						  scope ? scope : wanted.secrets.refresh_token, NULL, &request);
+		exchange->renews_token = true;
+		request.timeout_ms = REQUEST_TIMEOUT_MS;
+		request.max_response = MAX_RESPONSE;
+		request.tag = exchange;
+		http_start(pool, &request);
+		explicit_bzero(unconstify(char *, request.body), request.body_length);
+		started = true;
+	}
+	if (!started)
+		token_give_up(&lane->token);
+	if (wanted.secrets.client_secret)
+		vault_forget(wanted.secrets.client_secret, strlen(wanted.secrets.client_secret));
+	if (wanted.secrets.refresh_token)
+		vault_forget(wanted.secrets.refresh_token, strlen(wanted.secrets.refresh_token));
+	MemoryContextSwitchTo(old);
+	return started;
+}
+
+static void
+token_arrived(const Exchange *exchange, const HttpAnswer *answer)
+{
+	char token[TOKEN_MAX_LENGTH + 1];
+	int expires_in = 0;
+	SpapiError error;
+
+	switch (lwa_read_answer(answer, token, sizeof(token), &expires_in, NULL, 0, &error))
+	{
+		case SPAPI_SUCCESS:
+			token_store(&exchange->lane.token, token, expires_in);
+			break;
+		case SPAPI_PERMANENT:
+			token_give_up(&exchange->lane.token);
+			account_is_invalid(exchange->lane.account_id, error.code, error.message);
+			break;
+		default:
+			token_give_up(&exchange->lane.token);
+			break;
+	}
+	explicit_bzero(token, sizeof(token));
+}
+
+/*
+ * Judging
+ */
+
+/* The body as JSON text that the database will accept, NULL when empty; *bad is set when it is something else. */
+static const char *
+body_text(const HttpAnswer *answer, bool *bad)
+{
+	char why[160];
+	JsonDoc *doc;
+
+	*bad = false;
+	if (answer->body_length == 0)
+		return NULL;
+	doc = json_doc_parse(answer->body, answer->body_length, why);
+	if (doc == NULL || !pg_verify_mbstr(PG_UTF8, answer->body, answer->body_length, true))
+		*bad = true;
+	json_doc_free(doc);
+	return *bad ? NULL : pnstrdup(answer->body, answer->body_length);
+}
+
+static void
+settle_finally(Settlement *settlement, const char *outcome, int status, const char *body, const SpapiError *error)
+{
+	settlement->kind = SETTLE_COMPLETE;
+	settlement->answer.outcome = outcome;
+	settlement->answer.status = status;
+	settlement->answer.body = body;
+	settlement->answer.error_code = error->code[0] ? pstrdup(error->code) : NULL;
+	settlement->answer.error_message =
+		error->message[0] ? psprintf("%s%s%s", error->message, error->details[0] ? ": " : "", error->details) : NULL;
+}
+
+static void
+settle_later(Settlement *settlement, int64 delay_ms, const char *hold_reason)
+{
+	settlement->kind = SETTLE_POSTPONE;
+	settlement->delay.request_id = settlement->answer.request_id;
+	settlement->delay.delay_ms = delay_ms;
+	settlement->delay.hold_reason = hold_reason;
+}
+
+/* The answer was lost, or what arrived cannot be read: whether it had its effect is unknown. */
+static void
+settle_unknown(Settlement *settlement, const Exchange *exchange, const SpapiError *error, int64 delay_ms)
+{
+	bool attempts_left = exchange->attempt < exchange->max_attempts;
+
+	if (strcmp(exchange->lane.after_lost_answer, "repeat") == 0 && attempts_left)
+		settle_later(settlement, delay_ms, NULL);
+	else if (strcmp(exchange->lane.after_lost_answer, "ask") == 0)
+		settle_later(settlement, 0, "the answer was lost and repeating is not safe: look at Amazon, then retry or cancel");
+	else
+		settle_finally(settlement, "lost", 0, NULL, error);
+}
+
+static void
+judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer)
+{
+	SpapiError error;
+	SpapiVerdict verdict = spapi_judge(answer, &error);
+	int64 delay_ms = spapi_backoff_ms(exchange->attempt, exchange->lane.rate, pg_prng_double(&pg_global_prng_state));
+	bool attempts_left = exchange->attempt < exchange->max_attempts;
+	bool bad_body;
+	const char *body = answer->fault == HTTP_OK ? body_text(answer, &bad_body) : (bad_body = false, NULL);
+	const char *request_id = http_answer_header(answer, "x-amzn-requestid");
+
+	settlement->account_id = exchange->lane.account_id;
+	settlement->answer.request_id = exchange->request_id;
+	settlement->answer.amazon_request_id = request_id ? pstrdup(request_id) : NULL;
+	if (verdict == SPAPI_SUCCESS && bad_body)
+	{
+		strlcpy(error.code, "BadAnswer", sizeof(error.code));
+		strlcpy(error.message, "the answer is not JSON in UTF-8", sizeof(error.message));
+		verdict = SPAPI_UNKNOWN;
+	}
+	switch (verdict)
+	{
+		case SPAPI_SUCCESS:
+			settle_finally(settlement, "success", answer->status, body, &error);
+			break;
+		case SPAPI_RETRY:
+			if (attempts_left)
+				settle_later(settlement, delay_ms, NULL);
+			else
+				settle_finally(settlement, "refused", answer->status, body, &error);
+			break;
+		case SPAPI_RENEW_TOKEN:
+			token_drop(&exchange->lane.token);
+			if (exchange->attempt < 3)
+				settle_later(settlement, 0, NULL);
+			else
+				settle_finally(settlement, "refused", answer->status, body, &error);
+			break;
+		case SPAPI_PERMANENT:
+			settle_finally(settlement, "refused", answer->status, body, &error);
+			break;
+		case SPAPI_UNKNOWN:
+			settle_unknown(settlement, exchange, &error, delay_ms);
+			break;
+	}
+	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner)
+		settlement->kind = SETTLE_PARK;
+}
+
+/*
+ * Settling
+ */
+
+static int
+by_account_and_kind(const void *a, const void *b)
+{
+	const Settlement *x = a;
+	const Settlement *y = b;
+
+	if (x->account_id != y->account_id)
+		return x->account_id < y->account_id ? -1 : 1;
+	return (int) x->kind - (int) y->kind;
+}
+
+/* Write settlements of one account and kind. */
+static void
+write_group(const Settlement *group, int count)
+{
+	OutboxAnswer *answers = palloc(sizeof(OutboxAnswer) * count);
+	OutboxDelay *delays = palloc(sizeof(OutboxDelay) * count);
+
+	for (int i = 0; i < count; i++)
+	{
+		answers[i] = group[i].answer;
+		delays[i] = group[i].delay;
+	}
+	if (group->kind == SETTLE_POSTPONE)
+		outbox_postpone(group->account_id, delays, count);
+	else
+		outbox_complete(group->account_id, answers, count, group->kind == SETTLE_PARK);
+}
+
+static void
+write_batch(void *arg)
+{
+	Batch *batch = arg;
+
+	for (int start = 0, end; start < batch->count; start = end)
+	{
+		for (end = start + 1; end < batch->count; end++)
+			if (by_account_and_kind(&batch->settlements[start], &batch->settlements[end]) != 0)
+				break;
+		write_group(&batch->settlements[start], end - start);
+	}
+}
+
+typedef struct Failure
+{
+	const Settlement *settlement;
+	const ErrorData *error;
+} Failure;
+
+static void
+write_failure(void *arg)
+{
+	Failure *failure = arg;
+
+	outbox_complete_failed(failure->settlement->account_id, &failure->settlement->answer,
+						   unpack_sql_state(failure->error->sqlerrcode), failure->error->message);
+}
+
+static void
+write_alone(Settlement *settlement)
+{
+	Batch one = {settlement, 1};
+	Failure failure = {settlement, worker_transaction(write_batch, &one, true, false, settling)};
+	ErrorData *error;
+
+	if (failure.error == NULL)
+		return;
+	error = worker_transaction(write_failure, &failure, true, false, settling);
+	if (error != NULL)
+		worker_log_error("ending a request whose answer could not be applied", error);
+}
+
+static void
+write_settlements(Batch *batch)
+{
+	qsort(batch->settlements, batch->count, sizeof(Settlement), by_account_and_kind);
+	if (worker_transaction(write_batch, batch, true, false, settling) == NULL)
+		return;
+	for (int i = 0; i < batch->count; i++)
+		write_alone(&batch->settlements[i]);
+}
+
+int
+exchange_settle(HttpPool *pool, bool *tokens)
+{
+	MemoryContext old = MemoryContextSwitchTo(settling);
+	Batch batch = {palloc0(sizeof(Settlement) * SETTLE_BATCH), 0};
+	int settled = 0;
+	HttpAnswer *answer;
+
+	while (batch.count < SETTLE_BATCH && (answer = http_next_answer(pool)) != NULL)
+	{
+		Exchange *exchange = answer->tag;
+
+		settled++;
+		if (exchange->renews_token)
+		{
+			token_arrived(exchange, answer);
+			*tokens = true;
+		}
+		else
+		{
+			usage_plan_note_answer(exchange->lane.demand, exchange->lane.demand_count, answer->status,
+								   spapi_rate_limit(answer), answer->total_us);
+			judge(&batch.settlements[batch.count++], exchange, answer);
+		}
+		http_answer_free(answer);
+		pfree(exchange);
+	}
+	if (batch.count > 0)
+		write_settlements(&batch);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(settling);
+	return settled;
+}

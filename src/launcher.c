@@ -1,0 +1,257 @@
+/*
+ * launcher.c
+ *	  The process that starts a sender in each database that has one coming.
+ *
+ * A database has a sender when it is named in amzmp.databases, or when CREATE EXTENSION has left the setting
+ * amzmp.worker = on at it (pg_db_role_setting: keyed by OID, so it follows a rename, goes with DROP DATABASE and is not
+ * copied by CREATE DATABASE … TEMPLATE). Both are seen without connecting anywhere: the launcher reads shared
+ * catalogs only.
+ *
+ * Life: registered while preloading, started when recovery has ended (so never on a standby, and by itself after a
+ * promotion), sleeps on its latch; woken by a commit that registered a database, by a worker's end, by a reload. A sender
+ * that dies is started again RESTART_MS after its last start; one that ended because its database is paused (DROP,
+ * RENAME, TEMPLATE) when the pause is over.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "launcher.h"
+#include "processes.h"
+
+#define RESTART_MS 5000
+
+typedef struct Candidate
+{
+	Oid database;
+	TimestampTz started_at; /* 0 = never */
+} Candidate;
+
+static char *databases_setting = NULL;
+
+/* databases that had a sender in this launcher's life, to pace restarts */
+static Candidate candidates[MAX_SENDERS];
+static int candidate_count = 0;
+
+PGDLLEXPORT void amzmp_launcher_main(Datum arg);
+
+void
+launcher_define_settings(void)
+{
+	DefineCustomStringVariable("amzmp.databases", "Databases in which amzmp works, beside those that registered themselves.",
+							   "A comma-separated list of names. CREATE EXTENSION registers its database by itself.",
+							   &databases_setting, "", PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
+}
+
+void
+launcher_register(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = RESTART_MS / 1000;
+	snprintf(worker.bgw_name, BGW_MAXLEN, "amzmp launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "amzmp launcher");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "amzmp");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "amzmp_launcher_main");
+	RegisterBackgroundWorker(&worker);
+}
+
+/* Does a setconfig array hold amzmp.worker=on? */
+static bool
+says_worker_on(Datum setconfig)
+{
+	ArrayType *array = DatumGetArrayTypeP(setconfig);
+	Datum *elements;
+	int count;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &count);
+	for (int i = 0; i < count; i++)
+		if (strcmp(TextDatumGetCString(elements[i]), "amzmp.worker=on") == 0)
+			return true;
+	return false;
+}
+
+static bool
+setting_names(const char *database)
+{
+	char *copy = pstrdup(databases_setting ? databases_setting : "");
+	List *names;
+	ListCell *cell;
+
+	if (!SplitIdentifierString(copy, ',', &names))
+	{
+		ereport(LOG, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid list syntax in \"amzmp.databases\""),
+					  errhint("Write a comma-separated list of database names.")));
+		return false;
+	}
+	foreach (cell, names)
+		if (strcmp((char *) lfirst(cell), database) == 0)
+			return true;
+	return false;
+}
+
+/* OIDs of the databases registered by setting. */
+static List *
+registered_databases(void)
+{
+	Relation relation = table_open(DbRoleSettingRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple tuple;
+	List *found = NIL;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_db_role_setting form = (Form_pg_db_role_setting) GETSTRUCT(tuple);
+		bool isnull;
+		Datum config = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(relation), &isnull);
+
+		if (!isnull && !OidIsValid(form->setrole) && says_worker_on(config))
+			found = lappend_oid(found, form->setdatabase);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+/* OIDs of the databases that should have a sender now; in the current memory context. */
+static List *
+wanted_databases(void)
+{
+	List *registered = registered_databases();
+	Relation relation = table_open(DatabaseRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple tuple;
+	List *wanted = NIL;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (!form->datallowconn || form->datistemplate || database_is_paused(form->oid))
+			continue;
+		if (list_member_oid(registered, form->oid) || setting_names(NameStr(form->datname)))
+			wanted = lappend_oid(wanted, form->oid);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return wanted;
+}
+
+static Candidate *
+candidate_for(Oid database)
+{
+	for (int i = 0; i < candidate_count; i++)
+		if (candidates[i].database == database)
+			return &candidates[i];
+	if (candidate_count == MAX_SENDERS)
+		candidate_count = 0; /* forgetting only makes a restart come sooner */
+	candidates[candidate_count] = (Candidate){database, 0};
+	return &candidates[candidate_count++];
+}
+
+static void
+start_sender(Oid database)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	worker.bgw_notify_pid = MyProcPid;
+	snprintf(worker.bgw_name, BGW_MAXLEN, "amzmp sender for database %u", database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "amzmp sender");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "amzmp");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "amzmp_sender_main");
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for amzmp's sender of database %u", database),
+					  errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
+}
+
+/* Start what is missing; returns milliseconds until it is worth looking again, -1 = when woken. */
+static long
+start_missing_senders(void)
+{
+	TimestampTz now;
+	long wait = -1;
+	ListCell *cell;
+	List *wanted;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	wanted = wanted_databases();
+	now = GetCurrentTimestamp();
+	foreach (cell, wanted)
+	{
+		Candidate *candidate = candidate_for(lfirst_oid(cell));
+		long since = candidate->started_at ? TimestampDifferenceMilliseconds(candidate->started_at, now) : RESTART_MS;
+
+		if (sender_is_running(candidate->database))
+			continue;
+		if (since >= RESTART_MS)
+		{
+			candidate->started_at = now;
+			start_sender(candidate->database);
+			since = 0;
+		}
+		if (wait < 0 || RESTART_MS - since < wait)
+			wait = RESTART_MS - since;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return wait;
+}
+
+void
+amzmp_launcher_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("amzmp launcher");
+	launcher_announce();
+	for (;;)
+	{
+		long wait;
+		int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		wait = start_missing_senders();
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch, events | (wait >= 0 ? WL_TIMEOUT : 0), wait, PG_WAIT_EXTENSION);
+	}
+}

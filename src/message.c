@@ -1,0 +1,37 @@
+/*
+ * message.c
+ *	  Errors and log lines that our SQL raises.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+/* amzmp._fail(state, message, detail, hint): an error with the SQLSTATE given as text. */
+PG_FUNCTION_INFO_V1(amzmp_fail);
+Datum
+amzmp_fail(PG_FUNCTION_ARGS)
+{
+	char *state = PG_ARGISNULL(0) ? "XX000" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *message = PG_ARGISNULL(1) ? "unnamed failure" : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *detail = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char *hint = PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3));
+
+	if (strlen(state) != 5)
+		state = "XX000";
+	ereport(ERROR, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+					errmsg_internal("%s", message), detail ? errdetail_internal("%s", detail) : 0,
+					hint ? errhint("%s", hint) : 0));
+	PG_RETURN_VOID();
+}
+
+/* amzmp._log_access(message): to the server log only, so that neither the client's settings nor a ROLLBACK hide it. */
+PG_FUNCTION_INFO_V1(amzmp_log_access);
+Datum
+amzmp_log_access(PG_FUNCTION_ARGS)
+{
+	ereport(LOG_SERVER_ONLY, (errmsg("amzmp: %s", text_to_cstring(PG_GETARG_TEXT_PP(0))), errhidestmt(true),
+							  errhidecontext(true)));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,566 @@
+/*
+ * processes.c
+ *	  Slots in shared memory by which our processes and ordinary backends find and wake each other.
+ *
+ * Shared memory holds numbers and flags only, under one LWLock that nobody holds while waiting. A waker sets the flag,
+ * then the latch of the PGPROC whose number the slot keeps; the woken process clears the flag before it looks at the
+ * queue. A wake-up that reaches a wrong process (the slot's owner has just died) is one spurious wake-up.
+ *
+ * The same file knows which databases must be left alone for a while: DROP DATABASE, ALTER DATABASE … RENAME and
+ * CREATE DATABASE … TEMPLATE refuse while anybody is connected, so a utility hook stops our processes there first.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "errcodes.h"
+#include "processes.h"
+
+#define LEAVE_TIMEOUT_MS 10000
+
+typedef struct WorkerSlot
+{
+	Oid database; /* InvalidOid = free */
+	Oid role;	  /* runners: InvalidOid = own runner */
+	int pid;	  /* 0 = reserved, not yet started */
+	int procno;
+	bool wake;
+	bool prepared; /* senders: a transaction with our work was prepared */
+	TimestampTz reserved_at;
+} WorkerSlot;
+
+typedef struct Processes
+{
+	LWLock *lock;
+	int launcher_procno;
+	WorkerSlot senders[MAX_SENDERS];
+	WorkerSlot runners[MAX_RUNNERS];
+	Oid paused[MAX_PAUSED];
+} Processes;
+
+static Processes *shared = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+
+/* what this transaction will wake when it commits */
+static bool callback_registered = false;
+static bool wake_sender = false;
+static bool wake_runners = false;
+static Oid wake_runner_role = InvalidOid;
+static bool wake_launcher = false;
+
+static bool worker_setting = false;
+
+void
+processes_define_settings(void)
+{
+	DefineCustomBoolVariable("amzmp.worker", "Runs amzmp's sender and runners in this database.",
+							 "CREATE EXTENSION sets it for its database; the launcher reads it there.", &worker_setting,
+							 false, PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+Size
+processes_shmem_size(void)
+{
+	return MAXALIGN(sizeof(Processes));
+}
+
+void
+processes_shmem_init(void)
+{
+	bool found;
+
+	shared = ShmemInitStruct("amzmp processes", sizeof(Processes), &found);
+	if (found)
+		return;
+	memset(shared, 0, sizeof(Processes));
+	shared->launcher_procno = -1;
+	shared->lock = &(GetNamedLWLockTranche("amzmp"))[0].lock;
+}
+
+bool
+processes_preloaded(void)
+{
+	return shared != NULL;
+}
+
+void
+amzmp_require_preload(const char *what)
+{
+	if (shared == NULL)
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_NOT_PRELOADED), errmsg("%s needs amzmp to be preloaded", what),
+						errhint("Add amzmp to shared_preload_libraries in postgresql.conf and restart the server.")));
+}
+
+/*
+ * Waking
+ */
+
+static void
+set_latch_of(int procno)
+{
+	if (procno >= 0)
+		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+static void
+wake_slot(WorkerSlot *slot)
+{
+	slot->wake = true;
+	if (slot->pid != 0)
+		set_latch_of(slot->procno);
+}
+
+static void
+wake_database(Oid database, bool prepared)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_SENDERS; i++)
+		if (shared->senders[i].database == database)
+		{
+			shared->senders[i].prepared |= prepared;
+			wake_slot(&shared->senders[i]);
+		}
+	for (int i = 0; wake_runners && !prepared && i < MAX_RUNNERS; i++)
+	{
+		WorkerSlot *slot = &shared->runners[i];
+
+		if (slot->database == database && OidIsValid(slot->role) &&
+			(!OidIsValid(wake_runner_role) || slot->role == wake_runner_role))
+			wake_slot(slot);
+	}
+	LWLockRelease(shared->lock);
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+	{
+		if (wake_sender)
+			wake_database(MyDatabaseId, event == XACT_EVENT_PREPARE);
+		if (wake_launcher)
+			set_latch_of(shared->launcher_procno);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wake_sender = wake_runners = wake_launcher = false;
+}
+
+static bool
+ready_to_wake(void)
+{
+	if (shared == NULL)
+		return false;
+	if (!callback_registered)
+	{
+		RegisterXactCallback(at_transaction_end, NULL);
+		callback_registered = true;
+	}
+	return true;
+}
+
+void
+amzmp_wake_at_commit(void)
+{
+	if (ready_to_wake())
+		wake_sender = true;
+}
+
+void
+amzmp_wake_runner_at_commit(Oid runner)
+{
+	if (!ready_to_wake())
+		return;
+	if (wake_runners && wake_runner_role != runner)
+		runner = InvalidOid; /* several roles: all of them */
+	wake_sender = wake_runners = true;
+	wake_runner_role = runner;
+}
+
+void
+processes_wake_launcher_at_commit(void)
+{
+	if (ready_to_wake())
+		wake_launcher = true;
+}
+
+PG_FUNCTION_INFO_V1(amzmp_wake);
+Datum
+amzmp_wake(PG_FUNCTION_ARGS)
+{
+	amzmp_wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* amzmp._wake_launcher(): this database has just been registered. */
+PG_FUNCTION_INFO_V1(amzmp_wake_launcher);
+Datum
+amzmp_wake_launcher(PG_FUNCTION_ARGS)
+{
+	processes_wake_launcher_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* amzmp._processes(): 'not preloaded', 'no sender' or 'running', for health() and hints. */
+PG_FUNCTION_INFO_V1(amzmp_processes);
+Datum
+amzmp_processes(PG_FUNCTION_ARGS)
+{
+	const char *state = "running";
+
+	if (shared == NULL)
+		state = "not preloaded";
+	else if (!amzmp_sender_alive())
+		state = "no sender";
+	PG_RETURN_DATUM(DirectFunctionCall1(textin, CStringGetDatum(state)));
+}
+
+bool
+amzmp_sender_alive(void)
+{
+	return shared != NULL && sender_is_running(MyDatabaseId);
+}
+
+void
+processes_wake_sender(Oid database)
+{
+	bool runners = wake_runners;
+
+	wake_runners = false;
+	wake_database(database, false);
+	wake_runners = runners;
+}
+
+/*
+ * The workers' side
+ */
+
+static void
+forget_slot(int code, Datum arg)
+{
+	WorkerSlot *slot = (WorkerSlot *) DatumGetPointer(arg);
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	memset(slot, 0, sizeof(WorkerSlot));
+	LWLockRelease(shared->lock);
+}
+
+/* A runner ends: the sender may have work for which there was no room, or that came too late for this one. */
+static void
+forget_runner(int code, Datum arg)
+{
+	Oid database = ((WorkerSlot *) DatumGetPointer(arg))->database;
+
+	forget_slot(code, arg);
+	processes_wake_sender(database);
+}
+
+static void
+occupy_slot(WorkerSlot *slot)
+{
+	slot->pid = MyProcPid;
+	slot->procno = AMZMP_MY_PROC_NUMBER;
+	slot->wake = true; /* look at the queue once */
+}
+
+static void
+launcher_withdraw(int code, Datum arg)
+{
+	shared->launcher_procno = -1;
+}
+
+void
+launcher_announce(void)
+{
+	shared->launcher_procno = AMZMP_MY_PROC_NUMBER;
+	before_shmem_exit(launcher_withdraw, (Datum) 0);
+}
+
+bool
+sender_announce(Oid database)
+{
+	WorkerSlot *mine = NULL;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_SENDERS; i++)
+	{
+		WorkerSlot *slot = &shared->senders[i];
+
+		if (slot->database == database)
+		{
+			mine = NULL;
+			break;
+		}
+		if (mine == NULL && !OidIsValid(slot->database))
+			mine = slot;
+	}
+	if (mine != NULL)
+	{
+		mine->database = database;
+		mine->prepared = true; /* prepared transactions may have survived a restart */
+		occupy_slot(mine);
+	}
+	LWLockRelease(shared->lock);
+	if (mine != NULL)
+		before_shmem_exit(forget_slot, PointerGetDatum(mine));
+	return mine != NULL;
+}
+
+/* Clear and return this sender's wake flag; *prepared likewise. */
+bool
+sender_take_wake(bool *prepared)
+{
+	bool wake = false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_SENDERS; i++)
+		if (shared->senders[i].pid == MyProcPid)
+		{
+			wake = shared->senders[i].wake;
+			*prepared |= shared->senders[i].prepared;
+			shared->senders[i].wake = shared->senders[i].prepared = false;
+		}
+	LWLockRelease(shared->lock);
+	return wake;
+}
+
+bool
+sender_is_running(Oid database)
+{
+	bool alive = false;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_SENDERS && !alive; i++)
+		alive = shared->senders[i].database == database && shared->senders[i].pid != 0;
+	LWLockRelease(shared->lock);
+	return alive;
+}
+
+/* A reservation whose worker never came (it failed to start) may be taken over after a minute. */
+static bool
+reservation_is_stale(const WorkerSlot *slot)
+{
+	return slot->pid == 0 && TimestampDifferenceExceeds(slot->reserved_at, GetCurrentTimestamp(), 60000);
+}
+
+int
+runner_reserve(Oid database, Oid role, int most)
+{
+	int free_slot = -1;
+	int running = 0;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_RUNNERS; i++)
+	{
+		WorkerSlot *slot = &shared->runners[i];
+
+		if (OidIsValid(slot->database) && reservation_is_stale(slot))
+			memset(slot, 0, sizeof(WorkerSlot));
+		if (!OidIsValid(slot->database))
+			free_slot = free_slot < 0 ? i : free_slot;
+		running += slot->database == database;
+		if (slot->database == database && slot->role == role)
+		{
+			wake_slot(slot);
+			running = most;
+			break;
+		}
+	}
+	if (running >= most)
+		free_slot = -1;
+	if (free_slot >= 0)
+	{
+		WorkerSlot *slot = &shared->runners[free_slot];
+
+		memset(slot, 0, sizeof(WorkerSlot));
+		slot->database = database;
+		slot->role = role;
+		slot->reserved_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(shared->lock);
+	return free_slot;
+}
+
+void
+runner_release(int slot)
+{
+	forget_slot(0, PointerGetDatum(&shared->runners[slot]));
+}
+
+void
+runner_announce(int slot, Oid *database, Oid *role)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	*database = shared->runners[slot].database;
+	*role = shared->runners[slot].role;
+	occupy_slot(&shared->runners[slot]);
+	LWLockRelease(shared->lock);
+	before_shmem_exit(forget_runner, PointerGetDatum(&shared->runners[slot]));
+}
+
+bool
+runner_take_wake(int slot)
+{
+	bool wake;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	wake = shared->runners[slot].wake;
+	shared->runners[slot].wake = false;
+	LWLockRelease(shared->lock);
+	return wake;
+}
+
+/*
+ * Leaving a database that somebody wants to drop, rename or copy
+ */
+
+bool
+database_is_paused(Oid database)
+{
+	bool paused = false;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_PAUSED && !paused; i++)
+		paused = shared->paused[i] == database;
+	LWLockRelease(shared->lock);
+	return paused;
+}
+
+static int
+pause_database(Oid database)
+{
+	int place = -1;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_PAUSED && place < 0; i++)
+		if (!OidIsValid(shared->paused[i]))
+			place = i;
+	if (place >= 0)
+		shared->paused[place] = database;
+	LWLockRelease(shared->lock);
+	return place;
+}
+
+static void
+resume_database(int place)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->paused[place] = InvalidOid;
+	LWLockRelease(shared->lock);
+	set_latch_of(shared->launcher_procno);
+}
+
+/* Ask our processes of a database to end; returns how many there still are. */
+static int
+terminate_workers(WorkerSlot *slots, int count, Oid database)
+{
+	int alive = 0;
+
+	for (int i = 0; i < count; i++)
+		if (slots[i].database == database)
+		{
+			alive++;
+			if (slots[i].pid != 0)
+				kill(slots[i].pid, SIGTERM);
+		}
+	return alive;
+}
+
+static void
+leave_database(Oid database)
+{
+	for (int waited = 0; waited < LEAVE_TIMEOUT_MS; waited += 20)
+	{
+		int alive;
+
+		LWLockAcquire(shared->lock, LW_SHARED);
+		alive = terminate_workers(shared->senders, MAX_SENDERS, database) +
+				terminate_workers(shared->runners, MAX_RUNNERS, database);
+		LWLockRelease(shared->lock);
+		if (alive == 0)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static const char *
+template_of(const CreatedbStmt *statement)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->options)
+	{
+		DefElem *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+/* Name of the database that this statement needs to have for itself, or NULL. */
+static const char *
+database_to_leave(Node *statement)
+{
+	if (IsA(statement, DropdbStmt))
+		return castNode(DropdbStmt, statement)->dbname;
+	if (IsA(statement, CreatedbStmt))
+		return template_of(castNode(CreatedbStmt, statement));
+	if (IsA(statement, RenameStmt) && castNode(RenameStmt, statement)->renameType == OBJECT_DATABASE)
+		return castNode(RenameStmt, statement)->subname;
+	return NULL;
+}
+
+static void
+leave_databases_first(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+					  ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
+	const char *name = database_to_leave(pstmt->utilityStmt);
+	Oid database = name && context == PROCESS_UTILITY_TOPLEVEL ? get_database_oid(name, true) : InvalidOid;
+	int place = -1;
+
+	/* Only who may do it anyway can make our processes leave: the owner of the database, as for the statement itself. */
+	if (OidIsValid(database) && amzmp_database_ownercheck(database, GetUserId()))
+		place = pause_database(database);
+	if (place < 0)
+	{
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+	PG_TRY();
+	{
+		leave_database(database);
+		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		resume_database(place);
+	}
+	PG_END_TRY();
+}
+
+void
+processes_install_hooks(void)
+{
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = leave_databases_first;
+}

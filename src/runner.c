@@ -1,0 +1,211 @@
+/*
+ * runner.c
+ *	  Processes that perform tasks: an own runner those of ours, a user runner one role's SQL with that role as its
+ *	  session user.
+ *
+ * A user's function, trigger or operator can do whatever its session user may (SET ROLE inside a superuser's session
+ * gives no protection: a deferred trigger fires as the session user). So a user runner connects as the role that
+ * registered the SQL, holds no key and no token, and talks to amzmp through public functions only. An own runner connects
+ * as the bootstrap superuser, becomes amzmp_owner around our own SQL and runs nothing else.
+ *
+ * Life: started by the sender when the role has due work; takes one task after the other; when nothing is left it waits
+ * LINGER_MS on its latch for more, then exits. Claiming a task commits its attempt before it is performed; performing
+ * and finishing it are one transaction; an error is recorded in a third.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "processes.h"
+#include "runner.h"
+#include "worker.h"
+
+#define LINGER_MS			60000
+#define DEFAULT_MAX_RUNNERS 4
+
+typedef struct Task
+{
+	MemoryContext keep;
+	bool own;
+	bool found;
+	int64 account_id;
+	int64 task_id;
+	char *kind;
+	char **statements;
+	int statement_count;
+	const ErrorData *error;
+} Task;
+
+static int max_runners = DEFAULT_MAX_RUNNERS;
+
+PGDLLEXPORT void amzmp_runner_main(Datum arg);
+
+void
+runner_define_settings(void)
+{
+	DefineCustomIntVariable("amzmp.max_runners", "Most runners of one database at a time.",
+							"Each takes one slot of max_worker_processes.", &max_runners, DEFAULT_MAX_RUNNERS, 1,
+							MAX_RUNNERS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+void
+runner_ensure(Oid role)
+{
+	BackgroundWorker worker;
+	int slot = runner_reserve(MyDatabaseId, role, max_runners);
+
+	if (slot < 0)
+		return; /* at work already, or no room: the sender looks again when one ends */
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(slot);
+	snprintf(worker.bgw_name, BGW_MAXLEN, OidIsValid(role) ? "amzmp user runner" : "amzmp runner");
+	snprintf(worker.bgw_type, BGW_MAXLEN, OidIsValid(role) ? "amzmp user runner" : "amzmp runner");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "amzmp");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "amzmp_runner_main");
+	if (RegisterDynamicBackgroundWorker(&worker, NULL))
+		return;
+	runner_release(slot);
+	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for a runner of amzmp"),
+				  errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
+}
+
+static void
+run(const char *sql, int nargs, Oid *argtypes, Datum *values)
+{
+	int code = SPI_execute_with_args(sql, nargs, argtypes, values, NULL, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "\"%s\": %s", sql, SPI_result_code_string(code));
+}
+
+static void
+read_statements(Task *task, Datum array)
+{
+	Datum *elements;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &task->statement_count);
+	task->statements = palloc(sizeof(char *) * Max(task->statement_count, 1));
+	for (int i = 0; i < task->statement_count; i++)
+		task->statements[i] = TextDatumGetCString(elements[i]);
+}
+
+/* An own runner asks the inner function; a user runner its public, checked twin. */
+static void
+claim(void *arg)
+{
+	Task *task = arg;
+	MemoryContext old;
+	bool isnull;
+	HeapTuple row;
+
+	run(task->own ? "select * from amzmp._next_own_task()" : "select * from amzmp.next_task()", 0, NULL, NULL);
+	task->found = SPI_processed == 1;
+	if (!task->found)
+		return;
+	row = SPI_tuptable->vals[0];
+	old = MemoryContextSwitchTo(task->keep);
+	task->account_id = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
+	task->task_id = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
+	task->kind = SPI_getvalue(row, SPI_tuptable->tupdesc, 3);
+	read_statements(task, SPI_getbinval(row, SPI_tuptable->tupdesc, 4, &isnull));
+	MemoryContextSwitchTo(old);
+}
+
+static void
+perform(void *arg)
+{
+	Task *task = arg;
+	Oid types[2] = {INT8OID, INT8OID};
+	Datum values[2] = {Int64GetDatum(task->account_id), Int64GetDatum(task->task_id)};
+
+	for (int i = 0; i < task->statement_count; i++)
+		run(task->statements[i], 0, NULL, NULL);
+	run(task->own ? "select amzmp._finish_task($1, $2)" : "select amzmp.finish_task($1, $2)", 2, types, values);
+}
+
+static void
+record_failure(void *arg)
+{
+	Task *task = arg;
+	Oid types[4] = {INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Datum values[4] = {Int64GetDatum(task->account_id), Int64GetDatum(task->task_id),
+					   CStringGetTextDatum(unpack_sql_state(task->error->sqlerrcode)),
+					   CStringGetTextDatum(task->error->message)};
+
+	run(task->own ? "select amzmp._fail_task($1, $2, $3, $4)" : "select amzmp.fail_task($1, $2, $3, $4)", 4, types,
+		values);
+}
+
+/* Perform one task. False when there was none, or when our own bookkeeping failed (then the runner pauses). */
+static bool
+perform_one(bool own, MemoryContext keep)
+{
+	Task task = {.keep = keep, .own = own};
+	ErrorData *error = worker_transaction(claim, &task, own, true, keep);
+
+	if (error != NULL)
+	{
+		worker_log_error("claiming a task", error);
+		return false;
+	}
+	if (!task.found)
+		return false;
+	debug_query_string = task.kind;
+	pgstat_report_activity(STATE_RUNNING, task.kind);
+	task.error = worker_transaction(perform, &task, own, false, keep);
+	if (task.error != NULL && (error = worker_transaction(record_failure, &task, own, false, keep)) != NULL)
+	{
+		worker_log_error("recording a task's failure", error);
+		return false;
+	}
+	return true;
+}
+
+void
+amzmp_runner_main(Datum arg)
+{
+	int slot = DatumGetInt32(arg);
+	MemoryContext context;
+	Oid database;
+	Oid role;
+
+	runner_announce(slot, &database, &role);
+	worker_start(database, role, OidIsValid(role) ? "amzmp user runner" : "amzmp runner");
+	context = AllocSetContextCreate(TopMemoryContext, "amzmp runner", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		worker_check_in();
+		(void) runner_take_wake(slot);
+		MemoryContextSwitchTo(context);
+		while (perform_one(!OidIsValid(role), context))
+		{
+			worker_check_in();
+			MemoryContextReset(context);
+		}
+		pgstat_report_activity(STATE_IDLE, NULL);
+		debug_query_string = NULL;
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LINGER_MS, PG_WAIT_EXTENSION) &
+			WL_TIMEOUT)
+			break;
+		ResetLatch(MyLatch);
+	}
+	/* free the slot first: whoever finds it free afterwards starts a new runner */
+	proc_exit(0);
+}

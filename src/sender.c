@@ -1,0 +1,359 @@
+/*
+ * sender.c
+ *	  The sender's loop: claim, send, apply, sleep. One sender a database.
+ *
+ * Life: started by the launcher; connects without a user name, works as amzmp_owner; ends with exit code 1 when it is told to
+ * or when another sender is there, and the launcher starts it again.
+ *
+ * A turn:
+ *	1. woken (a commit queued work) or a task fell due: read the lanes (account and operation with due requests) and
+ *	   the roles with tasks, start runners;
+ *	2. for each due lane, in turn: an access token, tokens of the usage plans, then claim as many requests as there are
+ *	   tokens (committed before anything is sent) and start their transfers;
+ *	3. settle what has arrived, in batches;
+ *	4. sleep until a socket, the latch or the next due time.
+ *
+ * With nothing due it waits on its latch without a time-out and runs no query. No transaction is open while it waits.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "exchange.h"
+#include "outbox.h"
+#include "processes.h"
+#include "runner.h"
+#include "sender.h"
+#include "worker.h"
+
+#define CLAIM_BATCH		  100
+#define TOKEN_POLL_US	  50000
+#define PREPARED_POLL_US  1000000
+#define ERROR_PAUSE_US	  1000000
+#define DEFAULT_IN_FLIGHT 128
+#define MOST_IN_FLIGHT	  1000
+
+static int max_in_flight = DEFAULT_IN_FLIGHT;
+static int max_connections_setting = 64;
+
+typedef struct LaneKey
+{
+	int64 account_id;
+	char operation[OPERATION_MAX];
+} LaneKey;
+
+typedef struct Sender
+{
+	HttpPool *pool;
+	HTAB *lanes;
+	MemoryContext turn;		 /* reset every turn */
+	bool usable;			 /* the extension is here in our version */
+	const char *last_why;	 /* what was last logged when it was not */
+	bool refresh;			 /* the lanes must be read again */
+	bool prepared_pending;	 /* look each second: COMMIT PREPARED wakes nobody */
+	TimestampTz next_refresh; /* a task falls due then; DT_NOEND = none */
+} Sender;
+
+PGDLLEXPORT void amzmp_sender_main(Datum arg);
+
+void
+sender_define_settings(void)
+{
+	DefineCustomIntVariable("amzmp.max_in_flight", "Most requests that one database's sender has claimed at a time.", NULL,
+							&max_in_flight, DEFAULT_IN_FLIGHT, 1, MOST_IN_FLIGHT, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+/*
+ * Reading what is due
+ */
+
+static void
+note_lane(const Lane *found, void *arg)
+{
+	Sender *sender = arg;
+	LaneKey key;
+	Lane *lane;
+	bool known;
+
+	memset(&key, 0, sizeof(key));
+	key.account_id = found->account_id;
+	strlcpy(key.operation, found->operation, sizeof(key.operation));
+	lane = hash_search(sender->lanes, &key, HASH_ENTER, &known);
+	*lane = *found;
+	lane->seen = true;
+}
+
+static void
+note_work(Oid role, TimestampTz due_at, void *arg)
+{
+	Sender *sender = arg;
+
+	if (due_at <= GetCurrentTimestamp())
+		runner_ensure(role);
+	else
+		sender->next_refresh = Min(sender->next_refresh, due_at);
+}
+
+static void
+forget_unseen_lanes(Sender *sender)
+{
+	HASH_SEQ_STATUS scan;
+	Lane *lane;
+
+	hash_seq_init(&scan, sender->lanes);
+	while ((lane = hash_seq_search(&scan)) != NULL)
+	{
+		if (!lane->seen)
+			hash_search(sender->lanes, lane, HASH_REMOVE, NULL);
+		else
+			lane->seen = false;
+	}
+}
+
+static void
+read_due(void *arg)
+{
+	Sender *sender = arg;
+	const char *why = NULL;
+
+	sender->usable = outbox_usable(&why);
+	sender->next_refresh = DT_NOEND;
+	if (!sender->usable)
+	{
+		if (why != sender->last_why)
+			ereport(LOG, (errmsg("amzmp: nothing is sent from database %u: %s", MyDatabaseId, why)));
+		sender->last_why = why;
+		return;
+	}
+	sender->last_why = NULL;
+	outbox_lanes(note_lane, sender);
+	outbox_work(note_work, sender);
+	if (sender->prepared_pending)
+		sender->prepared_pending = outbox_prepared_pending();
+	if (sender->prepared_pending)
+		sender->next_refresh =
+			Min(sender->next_refresh, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREPARED_POLL_US / 1000));
+}
+
+static bool
+sql_failed(Sender *sender, const char *doing, ErrorData *error)
+{
+	if (error == NULL)
+		return false;
+	worker_log_error(doing, error);
+	sender->next_refresh = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ERROR_PAUSE_US / 1000);
+	return true;
+}
+
+static void
+recover(void *arg)
+{
+	Sender *sender = arg;
+	const char *why;
+
+	sender->usable = outbox_usable(&why);
+	if (sender->usable)
+		outbox_recover();
+}
+
+static void
+refresh(Sender *sender)
+{
+	sender->refresh = false;
+	if (sql_failed(sender, "looking for due work", worker_transaction(read_due, sender, true, true, sender->turn)))
+		return;
+	forget_unseen_lanes(sender);
+}
+
+/*
+ * Claiming and sending
+ */
+
+typedef struct Claim
+{
+	const Lane *lane;
+	int most;
+	MemoryContext keep;
+	OutboxItem *items;
+	int count;
+} Claim;
+
+static void
+claim(void *arg)
+{
+	Claim *claim = arg;
+
+	claim->count = outbox_claim(claim->lane, claim->most, claim->keep, &claim->items);
+}
+
+/* An access token for the lane; when there is none yet the lane waits, and its renewal is under way somewhere. */
+static bool
+lane_token(Sender *sender, Lane *lane, char *token, TimestampTz now)
+{
+	switch (token_get(&lane->token, token))
+	{
+		case TOKEN_READY:
+			return true;
+		case TOKEN_YOURS_TO_RENEW:
+			if (!exchange_renew_token(sender->pool, lane))
+				sender->refresh = true;
+			break;
+		case TOKEN_BEING_RENEWED:
+			break;
+	}
+	lane->next_at = now + TOKEN_POLL_US;
+	return false;
+}
+
+/* Send what the lane's usage plans and `room` allow. */
+static void
+serve_lane(Sender *sender, Lane *lane, int room, TimestampTz now)
+{
+	char token[TOKEN_MAX_LENGTH + 1];
+	int64 wait_us = 0;
+	Claim c = {.lane = lane, .keep = sender->turn};
+
+	if (!lane_token(sender, lane, token, now))
+		return;
+	c.most = usage_plan_take_many(lane->demand, lane->demand_count, Min(room, CLAIM_BATCH), &wait_us);
+	if (c.most == 0)
+	{
+		lane->next_at = now + Max(wait_us, 1000);
+		return;
+	}
+	if (sql_failed(sender, "claiming requests", worker_transaction(claim, &c, true, false, sender->turn)))
+	{
+		usage_plan_give_back(lane->demand, lane->demand_count, c.most);
+		lane->next_at = now + ERROR_PAUSE_US;
+		return;
+	}
+	if (c.count < c.most)
+	{
+		usage_plan_give_back(lane->demand, lane->demand_count, c.most - c.count);
+		lane->next_at = DT_NOEND; /* drained; the refresh says when its next request is due */
+		sender->refresh = true;
+	}
+	for (int i = 0; i < c.count; i++)
+		exchange_start(sender->pool, lane, &c.items[i], token);
+	explicit_bzero(token, sizeof(token));
+}
+
+/* One round over the due lanes; each gets a fair share of the room. */
+static void
+serve_lanes(Sender *sender)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS scan;
+	Lane *lane;
+
+	hash_seq_init(&scan, sender->lanes);
+	while ((lane = hash_seq_search(&scan)) != NULL)
+	{
+		int room = max_in_flight - http_in_flight(sender->pool);
+
+		if (lane->next_at > now)
+			continue;
+		if (room <= 0)
+		{
+			hash_seq_term(&scan);
+			return;
+		}
+		serve_lane(sender, lane, room, now);
+	}
+}
+
+/* Milliseconds until something falls due, -1 = nothing does. */
+static long
+time_to_sleep(Sender *sender)
+{
+	TimestampTz next = sender->next_refresh;
+	bool full = http_in_flight(sender->pool) >= max_in_flight;
+	HASH_SEQ_STATUS scan;
+	Lane *lane;
+
+	if (sender->refresh)
+		return 0;
+	hash_seq_init(&scan, sender->lanes);
+	while ((lane = hash_seq_search(&scan)) != NULL)
+		if (!full)
+			next = Min(next, lane->next_at);
+	if (next == DT_NOEND)
+		return -1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+}
+
+static void
+wake_waiting_lanes(Sender *sender)
+{
+	HASH_SEQ_STATUS scan;
+	Lane *lane;
+	TimestampTz now = GetCurrentTimestamp();
+
+	hash_seq_init(&scan, sender->lanes);
+	while ((lane = hash_seq_search(&scan)) != NULL)
+		if (lane->next_at <= now + TOKEN_POLL_US)
+			lane->next_at = now;
+}
+
+static void
+turn(Sender *sender)
+{
+	bool tokens = false;
+	bool settled = false;
+	long sleep_ms;
+
+	worker_check_in();
+	if (sender_take_wake(&sender->prepared_pending))
+		sender->refresh = true;
+	if (sender->refresh || sender->next_refresh <= GetCurrentTimestamp())
+		refresh(sender);
+	if (sender->usable)
+		serve_lanes(sender);
+	while (exchange_settle(sender->pool, &tokens) > 0)
+		settled = true;
+	/* what was settled may have queued or postponed requests */
+	if (settled)
+		sender->refresh = true;
+	if (tokens)
+		wake_waiting_lanes(sender);
+	MemoryContextReset(sender->turn);
+
+	sleep_ms = time_to_sleep(sender);
+	if (sleep_ms != 0)
+		pgstat_report_activity(STATE_IDLE, NULL);
+	http_wait(sender->pool, sleep_ms, PG_WAIT_EXTENSION);
+}
+
+void
+amzmp_sender_main(Datum arg)
+{
+	Sender sender;
+	HASHCTL control;
+
+	worker_start(DatumGetObjectId(arg), InvalidOid, "amzmp sender");
+	if (!sender_announce(MyDatabaseId))
+		proc_exit(1);
+	memset(&sender, 0, sizeof(sender));
+	sender.turn = AllocSetContextCreate(TopMemoryContext, "amzmp turn", ALLOCSET_DEFAULT_SIZES);
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(LaneKey);
+	control.entrysize = sizeof(Lane);
+	sender.lanes = hash_create("amzmp lanes", 64, &control, HASH_ELEM | HASH_BLOBS);
+	sender.pool = http_pool_create(TopMemoryContext, max_connections_setting);
+	sender.next_refresh = DT_NOEND;
+	sender.refresh = true;
+	exchange_init(TopMemoryContext);
+	MemoryContextSwitchTo(sender.turn);
+	(void) sql_failed(&sender, "recovering requests in flight", worker_transaction(recover, &sender, true, false, sender.turn));
+	for (;;)
+		turn(&sender);
+}

@@ -1,0 +1,90 @@
+/*
+ * worker.c
+ *	  What the sender and the runners have in common: start, transactions, reload.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "owner.h"
+#include "worker.h"
+
+void
+worker_start(Oid database, Oid role, const char *application_name)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_OVERRIDE);
+	pgstat_report_appname(application_name);
+}
+
+void
+worker_check_in(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+ErrorData *
+worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryContext keep)
+{
+	ErrorData *volatile error = NULL;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(CurTransactionContext);
+	PG_TRY();
+	{
+		OwnerScope scope;
+
+		if (lazy)
+			SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		SPI_connect();
+		if (as_owner)
+			owner_enter(&scope);
+		work(arg);
+		if (as_owner)
+			owner_leave(&scope);
+		SPI_finish();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(keep);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	if (lazy)
+		SetConfigOption("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION);
+	MemoryContextSwitchTo(keep);
+	pgstat_report_stat(true);
+	return error;
+}
+
+void
+worker_log_error(const char *doing, const ErrorData *error)
+{
+	ereport(LOG, (errcode(error->sqlerrcode), errmsg("amzmp: %s failed: %s", doing, error->message),
+				  error->detail ? errdetail_internal("%s", error->detail) : 0,
+				  error->hint ? errhint("%s", error->hint) : 0, errhidestmt(true), errhidecontext(true)));
+}
