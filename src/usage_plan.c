@@ -14,44 +14,27 @@
  * that have not learned a rate from Amazon within a day, then all. Their counts go with them. If none is full, the
  * answer is "wait": calling without an account of it would exceed a plan sooner or later.
  *
- * After a start. What was spent before must not be spent again. A clean stop leaves the buckets in a file beside
- * the server's statistics. While the server runs, that file says "running"; whoever finds it so at start knows that the last
- * stop was none (a crash, a power loss, a copy of a live server) and trusts no bucket: each counts as having been empty at
- * that start, and has what flowed in since. No file at all: the library is here for the first time, and
- * buckets are full. A crash of one process, after which the server makes its shared memory anew, finds "running" too.
+ * What was spent before a start must not be spent again: usage_plan_file.c says what is known then.
  *
- * Life cycle: the postmaster makes the table at start, reads the file, and writes it when the last process is gone.
+ * Life cycle: the postmaster makes the table when the server starts; all processes use it until the last one is gone.
  */
 #include "postgres.h"
 
 #include <math.h>
-#include <unistd.h>
 
-#include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "portability/instr_time.h"
-#include "storage/fd.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
-#include "errcodes.h"
 #include "processes.h"
 #include "usage_plan.h"
+#include "usage_plan_table.h"
 
 #define BUCKETS_DEFAULT 16384
 #define BUCKETS_MIN     64
 #define BUCKETS_MAX     1048576
-
-#define STATE_FILE    PGSTAT_STAT_PERMANENT_DIRECTORY "/amzmp_usage_plan.stat"
-#define STATE_MAGIC   0x414d5a31 /* changes with PlanBucket's layout */
-#define STATE_RUNNING ((int32) -1)
 
 #define SECOND_US         INT64CONST(1000000)
 #define RECENTLY_USED_US  (3600 * SECOND_US)
@@ -62,54 +45,12 @@
 /* Slack for sums of floating point: a token of which a billionth is missing is one. */
 #define WHOLE 1e-9
 
-typedef struct PlanBucket
-{
-	PlanKey key;
-	double rate; /* as last demanded */
-	double burst;
-	double tokens;
-	int64 refilled_us;   /* monotonic time at which `tokens` was true */
-	double learned_rate; /* 0 = none */
-	int64 learned_us;
-	int64 used_us;
-	TimestampTz since;     /* counting from here */
-	TimestampTz last_used; /* 0 = no call was answered yet */
-	int64 calls;           /* answers and faults */
-	int64 throttled;
-	int64 errors;
-	int64 network_faults;
-	int64 latency_sum_us; /* of answers */
-	int64 latency_max_us;
-} PlanBucket;
+int plan_max_buckets = BUCKETS_DEFAULT;
+PlanShared *plan_shared;
+HTAB *plan_buckets;
 
-typedef struct PlanShared
-{
-	LWLock lock;
-	int tranche;
-	bool distrust; /* a bucket that is not in the table was empty at distrust_us; else it is full */
-	int64 distrust_us;
-	int64 next_sweep_us;
-} PlanShared;
-
-/* What stands at the head of the state file; `buckets` buckets follow, their times as ages at saved_at. */
-typedef struct StateHeader
-{
-	uint32 magic;
-	int32 buckets; /* STATE_RUNNING = none, the server runs or crashed */
-	TimestampTz saved_at;
-	int64 distrust_age_us; /* how long ago distrust began; -1 = none */
-} StateHeader;
-
-static int max_buckets = BUCKETS_DEFAULT;
-static PlanShared *shared;
-static HTAB *buckets;
-
-PG_FUNCTION_INFO_V1(amzmp_usage);
-PG_FUNCTION_INFO_V1(amzmp_usage_take);
-PG_FUNCTION_INFO_V1(amzmp_usage_note);
-
-static int64
-monotonic_us(void)
+int64
+plan_now_us(void)
 {
 	instr_time now;
 
@@ -122,8 +63,8 @@ monotonic_us(void)
  * ---------------------------------------------------------------------------
  */
 
-static double
-bucket_rate(const PlanBucket *bucket)
+double
+plan_rate(const PlanBucket *bucket)
 {
 	return bucket->learned_rate > 0 ? bucket->learned_rate : bucket->rate;
 }
@@ -132,16 +73,16 @@ bucket_rate(const PlanBucket *bucket)
 static bool
 bucket_limits(const PlanBucket *bucket)
 {
-	return bucket_rate(bucket) > 0;
+	return plan_rate(bucket) > 0;
 }
 
-static void
-bucket_refill(PlanBucket *bucket, int64 now)
+void
+plan_refill(PlanBucket *bucket, int64 now)
 {
 	/* Another process may have read the clock before us and taken the lock after us. */
 	if (now <= bucket->refilled_us)
 		return;
-	bucket->tokens = Min(bucket->burst, bucket->tokens + bucket_rate(bucket) * (now - bucket->refilled_us) / 1e6);
+	bucket->tokens = Min(bucket->burst, bucket->tokens + plan_rate(bucket) * (now - bucket->refilled_us) / 1e6);
 	bucket->refilled_us = now;
 }
 
@@ -157,7 +98,7 @@ bucket_adopt(PlanBucket *bucket, const PlanDemand *demand, int64 now)
 {
 	double burst = Max(demand->burst, 1.0);
 
-	bucket_refill(bucket, now);
+	plan_refill(bucket, now);
 	if (bucket->burst != burst)
 	{
 		/* A larger bucket was not filled before it was known to be larger; a smaller one holds no more than it can. */
@@ -177,11 +118,11 @@ bucket_init(PlanBucket *bucket, const PlanDemand *demand, int64 now)
 	bucket->key = key;
 	bucket->rate = Max(demand->rate, 0.0);
 	bucket->burst = Max(demand->burst, 1.0);
-	bucket->tokens = shared->distrust ? 0 : bucket->burst;
-	bucket->refilled_us = shared->distrust ? shared->distrust_us : now;
+	bucket->tokens = plan_shared->distrust ? 0 : bucket->burst;
+	bucket->refilled_us = plan_shared->distrust ? plan_shared->distrust_us : now;
 	bucket->used_us = now;
 	bucket->since = GetCurrentTimestamp();
-	bucket_refill(bucket, now);
+	plan_refill(bucket, now);
 }
 
 /* ---------------------------------------------------------------------------
@@ -201,7 +142,7 @@ may_remove(PlanBucket *bucket, SweepLevel level, int64 now)
 {
 	bool learned = bucket->learned_rate > 0 && now - bucket->learned_us < LEARNED_KEEPS_US;
 
-	bucket_refill(bucket, now);
+	plan_refill(bucket, now);
 	if (!bucket_is_full(bucket))
 		return false;
 	switch (level)
@@ -223,12 +164,12 @@ sweep(SweepLevel level, int64 now)
 	PlanBucket *bucket;
 	int removed = 0;
 
-	hash_seq_init(&scan, buckets);
+	hash_seq_init(&scan, plan_buckets);
 	while ((bucket = hash_seq_search(&scan)) != NULL)
 	{
 		if (may_remove(bucket, level, now))
 		{
-			hash_search(buckets, &bucket->key, HASH_REMOVE, NULL);
+			hash_search(plan_buckets, &bucket->key, HASH_REMOVE, NULL);
 			removed++;
 		}
 	}
@@ -244,15 +185,15 @@ make_room(int n, int64 now)
 {
 	int removed = 0;
 
-	if (hash_get_num_entries(buckets) + n <= max_buckets)
+	if (hash_get_num_entries(plan_buckets) + n <= plan_max_buckets)
 		return true;
-	if (now < shared->next_sweep_us)
+	if (now < plan_shared->next_sweep_us)
 		return false;
-	for (SweepLevel level = SWEEP_UNUSED; level <= SWEEP_FULL && removed < max_buckets / 16; level++)
+	for (SweepLevel level = SWEEP_UNUSED; level <= SWEEP_FULL && removed < plan_max_buckets / 16; level++)
 		removed += sweep(level, now);
 	if (removed == 0)
-		shared->next_sweep_us = now + SWEEP_INTERVAL_US;
-	return hash_get_num_entries(buckets) + n <= max_buckets;
+		plan_shared->next_sweep_us = now + SWEEP_INTERVAL_US;
+	return hash_get_num_entries(plan_buckets) + n <= plan_max_buckets;
 }
 
 /* The demands' buckets, made where they are missing, refilled. False when there is no room: nothing was changed then. */
@@ -267,14 +208,14 @@ find_buckets(const PlanDemand *demand, int n, PlanBucket **found, int64 now)
 	has_room = make_room(n, now);
 	for (int i = 0; i < n; i++)
 	{
-		if (!has_room && hash_search(buckets, &demand[i].key, HASH_FIND, NULL) == NULL)
+		if (!has_room && hash_search(plan_buckets, &demand[i].key, HASH_FIND, NULL) == NULL)
 			return false;
 	}
 	for (int i = 0; i < n; i++)
 	{
 		bool exists;
 
-		found[i] = hash_search(buckets, &demand[i].key, HASH_ENTER_NULL, &exists);
+		found[i] = hash_search(plan_buckets, &demand[i].key, HASH_ENTER_NULL, &exists);
 		if (found[i] == NULL)
 			return false;
 		if (exists)
@@ -324,7 +265,7 @@ wait_for_token(PlanBucket *const *found, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (bucket_limits(found[i]) && found[i]->tokens < 1)
-			wait = Max(wait, ceil((1 - found[i]->tokens) / bucket_rate(found[i]) * 1e6));
+			wait = Max(wait, ceil((1 - found[i]->tokens) / plan_rate(found[i]) * 1e6));
 	}
 	return (int64) Min(wait, 1e15);
 }
@@ -341,8 +282,8 @@ usage_plan_take_many(const PlanDemand *demand, int n, int want, int64 *wait_us)
 	if (n == 0)
 		return want;
 
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	now = monotonic_us();
+	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
+	now = plan_now_us();
 	if (!find_buckets(demand, n, found, now))
 		*wait_us = NO_ROOM_WAIT_US;
 	else
@@ -357,7 +298,7 @@ usage_plan_take_many(const PlanDemand *demand, int n, int want, int64 *wait_us)
 		if (taken < want)
 			*wait_us = wait_for_token(found, n);
 	}
-	LWLockRelease(&shared->lock);
+	LWLockRelease(&plan_shared->lock);
 	return taken;
 }
 
@@ -376,19 +317,19 @@ usage_plan_give_back(const PlanDemand *demand, int n, int count)
 	int64 now;
 
 	amzmp_require_preload("usage plans");
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	now = monotonic_us();
+	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
+	now = plan_now_us();
 	for (int i = 0; i < n; i++)
 	{
 		/* A bucket that is gone was full: there is nothing to give back to. */
-		PlanBucket *bucket = hash_search(buckets, &demand[i].key, HASH_FIND, NULL);
+		PlanBucket *bucket = hash_search(plan_buckets, &demand[i].key, HASH_FIND, NULL);
 
 		if (bucket == NULL)
 			continue;
-		bucket_refill(bucket, now);
+		plan_refill(bucket, now);
 		bucket->tokens = Min(bucket->burst, bucket->tokens + count);
 	}
-	LWLockRelease(&shared->lock);
+	LWLockRelease(&plan_shared->lock);
 }
 
 /* ---------------------------------------------------------------------------
@@ -424,8 +365,8 @@ usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double 
 	int64 now;
 
 	amzmp_require_preload("usage plans");
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	now = monotonic_us();
+	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
+	now = plan_now_us();
 	if (find_buckets(demand, n, found, now))
 	{
 		for (int i = 0; i < n; i++)
@@ -438,15 +379,14 @@ usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double 
 			}
 		}
 	}
-	LWLockRelease(&shared->lock);
+	LWLockRelease(&plan_shared->lock);
 }
 
-/* What is not in the table counts as having been empty at `when`, which may lie before the machine's start. */
-static void
-distrust_since(int64 when)
+void
+plan_distrust_since(int64 when)
 {
-	shared->distrust = true;
-	shared->distrust_us = when;
+	plan_shared->distrust = true;
+	plan_shared->distrust_us = when;
 }
 
 void
@@ -456,135 +396,15 @@ usage_plan_distrust(void)
 	PlanBucket *bucket;
 
 	amzmp_require_preload("usage plans");
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	distrust_since(monotonic_us());
-	hash_seq_init(&scan, buckets);
+	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
+	plan_distrust_since(plan_now_us());
+	hash_seq_init(&scan, plan_buckets);
 	while ((bucket = hash_seq_search(&scan)) != NULL)
 	{
 		bucket->tokens = 0;
-		bucket->refilled_us = shared->distrust_us;
+		bucket->refilled_us = plan_shared->distrust_us;
 	}
-	LWLockRelease(&shared->lock);
-}
-
-/* ---------------------------------------------------------------------------
- * The state file. Runs in the postmaster alone, so there is nobody to lock out.
- * ---------------------------------------------------------------------------
- */
-
-/* Replace the file by what `buckets_too` says; a failure is logged, the next start is then cautious or has old figures. */
-static void
-state_write(bool buckets_too)
-{
-	const char *fresh = STATE_FILE ".tmp";
-	StateHeader header = {STATE_MAGIC, STATE_RUNNING, GetCurrentTimestamp(), -1};
-	int64 now = monotonic_us();
-	FILE *file = AllocateFile(fresh, PG_BINARY_W);
-	bool ok = file != NULL;
-
-	if (buckets_too)
-		header.buckets = (int32) hash_get_num_entries(buckets);
-	if (shared->distrust)
-		header.distrust_age_us = now - shared->distrust_us;
-	ok = ok && fwrite(&header, sizeof(header), 1, file) == 1;
-	if (ok && buckets_too)
-	{
-		HASH_SEQ_STATUS scan;
-		PlanBucket *bucket;
-
-		hash_seq_init(&scan, buckets);
-		while ((bucket = hash_seq_search(&scan)) != NULL)
-		{
-			PlanBucket copy = *bucket;
-
-			/* The monotonic clock begins anew when the machine does: save ages. */
-			bucket_refill(&copy, now);
-			copy.refilled_us = 0;
-			copy.learned_us = now - copy.learned_us;
-			copy.used_us = now - copy.used_us;
-			ok = ok && fwrite(&copy, sizeof(copy), 1, file) == 1;
-		}
-	}
-	if (file != NULL && FreeFile(file) != 0)
-		ok = false;
-	if (!ok)
-	{
-		ereport(LOG, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", fresh)));
-		unlink(fresh);
-		return;
-	}
-	(void) durable_rename(fresh, STATE_FILE, LOG);
-}
-
-static void
-state_add_bucket(const PlanBucket *saved, int64 now, int64 elapsed)
-{
-	bool exists;
-	PlanBucket *bucket;
-
-	if (hash_get_num_entries(buckets) >= max_buckets)
-		return;
-	bucket = hash_search(buckets, &saved->key, HASH_ENTER_NULL, &exists);
-	if (bucket == NULL)
-		return;
-	*bucket = *saved;
-	bucket->refilled_us = now - elapsed;
-	bucket->learned_us = now - elapsed - saved->learned_us;
-	bucket->used_us = now - elapsed - saved->used_us;
-}
-
-/* Read what a clean stop left. False when it was no clean stop, or the file cannot be relied on. */
-static bool
-state_read_buckets(FILE *file, int64 now)
-{
-	StateHeader header;
-	int64 elapsed;
-
-	if (fread(&header, sizeof(header), 1, file) != 1 || header.magic != STATE_MAGIC || header.buckets == STATE_RUNNING)
-		return false;
-
-	/* Across a stop there is only the system's time. If it went back, nothing flowed in. */
-	elapsed = Max(GetCurrentTimestamp() - header.saved_at, 0);
-	for (int32 i = 0; i < header.buckets; i++)
-	{
-		PlanBucket saved;
-
-		if (fread(&saved, sizeof(saved), 1, file) != 1)
-			return false;
-		state_add_bucket(&saved, now, elapsed);
-	}
-	if (header.distrust_age_us >= 0)
-		distrust_since(now - elapsed - header.distrust_age_us);
-	return true;
-}
-
-static void
-state_load(void)
-{
-	int64 now = monotonic_us();
-	FILE *file = AllocateFile(STATE_FILE, PG_BINARY_R);
-
-	if (file == NULL && errno == ENOENT)
-		return; /* the first start with this library: buckets are full */
-	if (file == NULL || !state_read_buckets(file, now))
-		distrust_since(now);
-	else if (hash_get_num_entries(buckets) >= max_buckets)
-		distrust_since(now); /* amzmp.max_buckets was lowered: some did not fit in */
-	if (file != NULL)
-		FreeFile(file);
-}
-
-/*
- * Last act of the postmaster; all other processes are gone. `code` is not 0 after a crash. An immediate shutdown may
- * have ended a process in the middle of a change: then the lock is still held, and the file goes on saying "running".
- */
-static void
-state_save_at_exit(int code, Datum arg)
-{
-	if (code != 0 || !LWLockConditionalAcquire(&shared->lock, LW_EXCLUSIVE))
-		return;
-	state_write(true);
-	LWLockRelease(&shared->lock);
+	LWLockRelease(&plan_shared->lock);
 }
 
 /* ---------------------------------------------------------------------------
@@ -598,16 +418,16 @@ usage_plan_define_settings(void)
 	/* A size of shared memory cannot be defined once the server runs. */
 	if (!process_shared_preload_libraries_in_progress)
 		return;
-	DefineCustomIntVariable(
-		"amzmp.max_buckets", "Sets how many usage-plan buckets are kept in shared memory.",
-		"A bucket is needed for each plan of an account or application that is not full; it takes about 250 bytes.",
-		&max_buckets, BUCKETS_DEFAULT, BUCKETS_MIN, BUCKETS_MAX, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("amzmp.max_buckets", "Sets how many usage-plan buckets are kept in shared memory.",
+							"A bucket is needed for each plan of an account or application that is not full; it takes about 250 bytes.",
+							&plan_max_buckets, BUCKETS_DEFAULT, BUCKETS_MIN, BUCKETS_MAX, PGC_POSTMASTER, 0, NULL, NULL,
+							NULL);
 }
 
 Size
 usage_plan_shmem_size(void)
 {
-	return add_size(MAXALIGN(sizeof(PlanShared)), hash_estimate_size(max_buckets, sizeof(PlanBucket)));
+	return add_size(MAXALIGN(sizeof(PlanShared)), hash_estimate_size(plan_max_buckets, sizeof(PlanBucket)));
 }
 
 void
@@ -616,139 +436,18 @@ usage_plan_shmem_init(void)
 	HASHCTL info = {.keysize = sizeof(PlanKey), .entrysize = sizeof(PlanBucket)};
 	bool exists;
 
-	shared = ShmemInitStruct("amzmp usage plan", sizeof(PlanShared), &exists);
-	buckets = ShmemInitHash("amzmp usage plan buckets", max_buckets, max_buckets, &info, HASH_ELEM | HASH_BLOBS);
+	plan_shared = ShmemInitStruct("amzmp usage plan", sizeof(PlanShared), &exists);
+	plan_buckets =
+		ShmemInitHash("amzmp usage plan buckets", plan_max_buckets, plan_max_buckets, &info, HASH_ELEM | HASH_BLOBS);
 	if (!exists)
 	{
-		memset(shared, 0, sizeof(*shared));
-		shared->tranche = LWLockNewTrancheId();
-		LWLockInitialize(&shared->lock, shared->tranche);
+		memset(plan_shared, 0, sizeof(*plan_shared));
+		plan_shared->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&plan_shared->lock, plan_shared->tranche);
 	}
-	LWLockRegisterTranche(shared->tranche, "AmzmpUsagePlan");
+	LWLockRegisterTranche(plan_shared->tranche, "AmzmpUsagePlan");
 	if (exists || IsUnderPostmaster)
 		return;
 
-	state_load();
-	state_write(false);
-	on_shmem_exit(state_save_at_exit, (Datum) 0);
-}
-
-/* ---------------------------------------------------------------------------
- * SQL
- * ---------------------------------------------------------------------------
- */
-
-static const char *
-scope_name(int32 scope)
-{
-	switch ((PlanScope) scope)
-	{
-		case PLAN_ACCOUNT_OPERATION:
-			return "operation";
-		case PLAN_APPLICATION_CLASS:
-			return "application";
-		case PLAN_ACCOUNT_FEED_TYPE:
-			return "feed_type";
-		case PLAN_ACCOUNT_SANDBOX:
-			return "sandbox";
-	}
-	return "unknown";
-}
-
-/* A copy of this database's buckets, refilled, so that building rows needs no lock. */
-static PlanBucket *
-copy_buckets(int *count)
-{
-	PlanBucket *copy = palloc_extended(sizeof(PlanBucket) * Max(max_buckets, 1), MCXT_ALLOC_HUGE);
-	HASH_SEQ_STATUS scan;
-	PlanBucket *bucket;
-	int64 now;
-
-	*count = 0;
-	LWLockAcquire(&shared->lock, LW_SHARED);
-	now = monotonic_us();
-	hash_seq_init(&scan, buckets);
-	while ((bucket = hash_seq_search(&scan)) != NULL)
-	{
-		if (bucket->key.database != MyDatabaseId || *count >= max_buckets)
-			continue;
-		copy[*count] = *bucket;
-		bucket_refill(&copy[(*count)++], now);
-	}
-	LWLockRelease(&shared->lock);
-	return copy;
-}
-
-static void
-put_bucket_row(ReturnSetInfo *rsinfo, const PlanBucket *b)
-{
-	int64 answers = b->calls - b->network_faults;
-	bool limited = bucket_limits(b);
-	Datum values[] = {
-		CStringGetTextDatum(scope_name(b->key.scope)),
-		Int64GetDatum(b->key.owner),
-		CStringGetTextDatum(b->key.name),
-		Float8GetDatum(bucket_rate(b)),
-		Float8GetDatum(b->burst),
-		Float8GetDatum(b->tokens),
-		Float8GetDatum(b->learned_rate),
-		Int64GetDatum(b->calls),
-		Int64GetDatum(b->throttled),
-		Int64GetDatum(b->errors),
-		Int64GetDatum(b->network_faults),
-		Float8GetDatum(answers > 0 ? b->latency_sum_us / 1000.0 / answers : 0),
-		Float8GetDatum(b->latency_max_us / 1000.0),
-		TimestampTzGetDatum(b->last_used),
-		TimestampTzGetDatum(b->since),
-	};
-	bool nulls[lengthof(values)] = {false};
-
-	nulls[3] = nulls[4] = nulls[5] = !limited;
-	nulls[6] = b->learned_rate <= 0;
-	nulls[11] = nulls[12] = answers == 0;
-	nulls[13] = b->last_used == 0;
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-Datum
-amzmp_usage(PG_FUNCTION_ARGS)
-{
-	PlanBucket *copy;
-	int count;
-
-	amzmp_require_preload("usage plans");
-	InitMaterializedSRF(fcinfo, 0);
-	copy = copy_buckets(&count);
-	for (int i = 0; i < count; i++)
-		put_bucket_row((ReturnSetInfo *) fcinfo->resultinfo, &copy[i]);
-	pfree(copy);
-	return (Datum) 0;
-}
-
-static PlanDemand
-demand_from_arguments(FunctionCallInfo fcinfo)
-{
-	PlanDemand demand;
-
-	demand.key = usage_plan_key(PLAN_ACCOUNT_OPERATION, PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	demand.rate = PG_GETARG_FLOAT8(2);
-	demand.burst = PG_GETARG_FLOAT8(3);
-	return demand;
-}
-
-Datum
-amzmp_usage_take(PG_FUNCTION_ARGS)
-{
-	PlanDemand demand = demand_from_arguments(fcinfo);
-
-	PG_RETURN_FLOAT8(usage_plan_take(&demand, 1) / 1e6);
-}
-
-Datum
-amzmp_usage_note(PG_FUNCTION_ARGS)
-{
-	PlanDemand demand = demand_from_arguments(fcinfo);
-
-	usage_plan_note_answer(&demand, 1, PG_GETARG_INT32(4), PG_GETARG_FLOAT8(5), PG_GETARG_INT64(6));
-	PG_RETURN_VOID();
+	plan_file_start();
 }
