@@ -1,0 +1,160 @@
+/*
+ * operations.c: the operations served, one row each: path, usage plan, parameters as the published models have them,
+ * handler. Where Amazon publishes two figures for a plan the lower one stands here.
+ */
+#include "sim.h"
+
+#include <string.h>
+
+#define LISTING_DATA "summaries,attributes,issues,offers,fulfillmentAvailability,procurement,relationships,productTypes"
+#define CATALOG_DATA                                                                                                   \
+	"attributes,classifications,dimensions,identifiers,images,productTypes,relationships,salesRanks,summaries,"        \
+	"vendorDetails"
+#define ORDER_DATA                                                                                                     \
+	"BUYER,RECIPIENT,PROCEEDS,EXPENSE,PROMOTION,CANCELLATION,FULFILLMENT,PACKAGES,TAX,PAYMENT,FULFILLMENT_ORDERS"
+#define ORDER_STATUSES "PENDING_AVAILABILITY,PENDING,UNSHIPPED,PARTIALLY_SHIPPED,SHIPPED,CANCELLED,UNFULFILLABLE"
+#define CONDITIONS                                                                                                     \
+	"new_new,new_open_box,new_oem,refurbished_refurbished,used_like_new,used_very_good,used_good,used_acceptable,"     \
+	"collectible_like_new,collectible_very_good,collectible_good,collectible_acceptable,club_club"
+
+static const Param none[] = {{.name = NULL}};
+
+static const Param search_orders[] = {
+	{.name = "createdAfter", .kind = PARAM_TIME},
+	{.name = "createdBefore", .kind = PARAM_TIME},
+	{.name = "lastUpdatedAfter", .kind = PARAM_TIME},
+	{.name = "lastUpdatedBefore", .kind = PARAM_TIME},
+	{.name = "fulfillmentStatuses", .kind = PARAM_ENUM_LIST, .allowed = ORDER_STATUSES},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .high = 50},
+	{.name = "fulfilledBy", .kind = PARAM_ENUM_LIST, .allowed = "MERCHANT,AMAZON"},
+	{.name = "maxResultsPerPage", .kind = PARAM_INT, .low = 1, .high = 100},
+	{.name = "paginationToken", .kind = PARAM_TEXT},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = ORDER_DATA},
+	{.name = NULL},
+};
+
+static const Param get_order[] = {
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = ORDER_DATA},
+	{.name = NULL},
+};
+
+static const Param get_listing[] = {
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true},
+	{.name = "issueLocale", .kind = PARAM_TEXT},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = LISTING_DATA},
+	{.name = NULL},
+};
+
+static const Param delete_listing[] = {
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true, .high = 1},
+	{.name = "issueLocale", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param put_listing[] = {
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true, .high = 1},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = "identifiers,issues"},
+	{.name = "mode", .kind = PARAM_ENUM, .allowed = "VALIDATION_PREVIEW"},
+	{.name = "issueLocale", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param patch_listing[] = {
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = "identifiers,issues"},
+	{.name = "mode", .kind = PARAM_ENUM, .allowed = "VALIDATION_PREVIEW"},
+	{.name = "issueLocale", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param search_listings[] = {
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true},
+	{.name = "issueLocale", .kind = PARAM_TEXT},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = LISTING_DATA},
+	{.name = "identifiers", .kind = PARAM_LIST, .high = 20},
+	{.name = "identifiersType", .kind = PARAM_ENUM, .allowed = "ASIN,EAN,FNSKU,GTIN,ISBN,JAN,MINSAN,SKU,UPC"},
+	{.name = "variationParentSku", .kind = PARAM_TEXT},
+	{.name = "packageHierarchySku", .kind = PARAM_TEXT},
+	{.name = "createdAfter", .kind = PARAM_TIME},
+	{.name = "createdBefore", .kind = PARAM_TIME},
+	{.name = "lastUpdatedAfter", .kind = PARAM_TIME},
+	{.name = "lastUpdatedBefore", .kind = PARAM_TIME},
+	{.name = "withIssueSeverity", .kind = PARAM_ENUM_LIST, .allowed = "WARNING,ERROR"},
+	{.name = "withStatus", .kind = PARAM_ENUM_LIST, .allowed = "BUYABLE,DISCOVERABLE"},
+	{.name = "withoutStatus", .kind = PARAM_ENUM_LIST, .allowed = "BUYABLE,DISCOVERABLE"},
+	{.name = "sortBy", .kind = PARAM_ENUM, .allowed = "sku,createdDate,lastUpdatedDate"},
+	{.name = "sortOrder", .kind = PARAM_ENUM, .allowed = "ASC,DESC"},
+	{.name = "pageSize", .kind = PARAM_INT, .low = 1, .high = 20},
+	{.name = "pageToken", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param restrictions[] = {
+	{.name = "asin", .kind = PARAM_TEXT, .required = true},
+	{.name = "conditionType", .kind = PARAM_ENUM, .allowed = CONDITIONS},
+	{.name = "sellerId", .kind = PARAM_TEXT, .required = true},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true},
+	{.name = "reasonLocale", .kind = PARAM_TEXT},
+	{.name = "productType", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param search_catalog[] = {
+	{.name = "identifiers", .kind = PARAM_LIST, .high = 20},
+	{.name = "identifiersType", .kind = PARAM_ENUM, .allowed = "ASIN,EAN,GTIN,ISBN,JAN,MINSAN,SKU,UPC"},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true, .high = 1},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = CATALOG_DATA},
+	{.name = "locale", .kind = PARAM_TEXT},
+	{.name = "sellerId", .kind = PARAM_TEXT},
+	{.name = "keywords", .kind = PARAM_LIST, .high = 20},
+	{.name = "brandNames", .kind = PARAM_LIST},
+	{.name = "classificationIds", .kind = PARAM_LIST},
+	{.name = "pageSize", .kind = PARAM_INT, .low = 1, .high = 20},
+	{.name = "pageToken", .kind = PARAM_TEXT},
+	{.name = "keywordsLocale", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param get_catalog[] = {
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true},
+	{.name = "includedData", .kind = PARAM_ENUM_LIST, .allowed = CATALOG_DATA},
+	{.name = "locale", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+/* name, method, path, rate, burst, rate of the application, flags, parameters, handler */
+#define ITEM_PATH "/listings/2021-08-01/items/{sellerId}/{sku}"
+
+const Operation operations[] = {
+	{"token", "POST", "/auth/o2/token", 0, 0, 0, OPERATION_OPEN, none, lwa_token, NULL},
+	{"getMarketplaceParticipations", "GET", "/sellers/v1/marketplaceParticipations", 0.016, 15, 0, 0, none,
+	 sellers_participations, NULL},
+	{"getAccount", "GET", "/sellers/v1/account", 0.016, 15, 0, 0, none, sellers_account, NULL},
+	{"searchCatalogItems", "GET", "/catalog/2022-04-01/items", 2, 2, 500, 0, search_catalog, catalog_search, NULL},
+	{"getCatalogItem", "GET", "/catalog/2022-04-01/items/{asin}", 2, 2, 250, 0, get_catalog, catalog_get, NULL},
+	{"patchListingsItem", "PATCH", ITEM_PATH, 5, 5, 500, OPERATION_BODY, patch_listing, listing_patch, NULL},
+	{"getListingsItem", "GET", ITEM_PATH, 5, 5, 100, 0, get_listing, listing_get, NULL},
+	{"putListingsItem", "PUT", ITEM_PATH, 5, 5, 100, OPERATION_BODY, put_listing, listing_put, NULL},
+	{"deleteListingsItem", "DELETE", ITEM_PATH, 5, 5, 100, 0, delete_listing, listing_delete, NULL},
+	{"searchListingsItems", "GET", "/listings/2021-08-01/items/{sellerId}", 5, 5, 100, 0, search_listings,
+	 listing_search, NULL},
+	{"getListingsRestrictions", "GET", "/listings/2021-08-01/restrictions", 5, 10, 100, 0, restrictions,
+	 restrictions_get, NULL},
+	{"searchOrders", "GET", "/orders/2026-01-01/orders", 0.0056, 20, 0, 0, search_orders, orders_search, NULL},
+	{"getOrder", "GET", "/orders/2026-01-01/orders/{orderId}", 0.5, 30, 0, 0, get_order, orders_get, NULL},
+	{"confirmShipment", "POST", "/orders/v0/orders/{orderId}/shipmentConfirmation", 2, 10, 0, OPERATION_BODY, none,
+	 shipment_confirm, NULL},
+	{"updateShipmentStatus", "POST", "/orders/v0/orders/{orderId}/shipment", 5, 15, 0, OPERATION_BODY, none,
+	 shipment_status, NULL},
+};
+
+const size_t operation_count = lengthof(operations);
+
+const Operation *
+operation_by_name(const char *name)
+{
+	for (size_t i = 0; i < operation_count; i++)
+		if (strcmp(operations[i].name, name) == 0)
+			return &operations[i];
+	return NULL;
+}
