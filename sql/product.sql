@@ -1,0 +1,153 @@
+-- product.sql
+-- What the shop's rows said when they were last read. Written by the user runner that reads them; nothing else is
+-- ever taken from the shop, so whoever wants to know why a price is what it is starts here.
+
+create table amzmp.product (
+    account_id bigint not null,
+    source_id bigint not null,
+    sku text not null,
+    price numeric,
+    quantity bigint,
+    title text,
+    ean text,
+    asin text,
+    condition text,
+    condition_note text,
+    lead_time integer,
+    image text,
+    category text,
+    active boolean,
+    extra jsonb,
+    read_at timestamptz not null default now(),
+    cause jsonb,
+    gone boolean not null default false,
+    missing boolean not null default false,
+    primary key (account_id, source_id, sku)
+) with (fillfactor = 80);
+
+create index product_missing on amzmp.product (account_id, source_id) where missing;
+
+comment on table amzmp.product is 'A row of an attached source as it was last read. amzmp.source says which relation that is.';
+comment on column amzmp.product.account_id is 'The account that the source belongs to.';
+comment on column amzmp.product.source_id is 'The source, see amzmp.source.';
+comment on column amzmp.product.sku is 'The shop''s key of the product, which is the seller SKU at Amazon.';
+comment on column amzmp.product.price is 'Price in the shop, before any rule.';
+comment on column amzmp.product.quantity is 'Stock in the shop, before any rule; fractions are rounded down.';
+comment on column amzmp.product.title is 'Title.';
+comment on column amzmp.product.ean is 'EAN, UPC or other GTIN, as the shop has it.';
+comment on column amzmp.product.asin is 'Amazon''s number, where the shop knows it.';
+comment on column amzmp.product.condition is 'Condition, as the shop has it; null means new.';
+comment on column amzmp.product.condition_note is 'Note on the condition.';
+comment on column amzmp.product.lead_time is 'Days until it is shipped.';
+comment on column amzmp.product.image is 'Address of the main image.';
+comment on column amzmp.product.category is 'Category, as the shop has it.';
+comment on column amzmp.product.active is 'False when the shop does not sell it at present; null means true.';
+comment on column amzmp.product.extra is 'Keys by which watched relations reach this row: {"watched_id": "key"}.';
+comment on column amzmp.product.read_at is 'When the row was last found changed.';
+comment on column amzmp.product.cause is 'The shop''s transaction that led to the reading: role, application, xid, at; or why the source was compared.';
+comment on column amzmp.product.gone is 'True when the source has no such row any more.';
+comment on column amzmp.product.missing is 'True while a running comparison of the source has not found the row; it becomes gone when the comparison ends.';
+
+-- By which key of a watched relation a product is reached, where that is not the SKU itself.
+create table amzmp.product_key (
+    account_id bigint not null,
+    source_id bigint not null,
+    watched_id bigint not null,
+    key text not null,
+    sku text not null,
+    primary key (account_id, source_id, watched_id, key, sku)
+);
+
+create index product_key_sku on amzmp.product_key (account_id, source_id, sku);
+
+comment on table amzmp.product_key is 'Which products depended on a row of a watched relation when they were last read.';
+comment on column amzmp.product_key.account_id is 'The account that the source belongs to.';
+comment on column amzmp.product_key.source_id is 'The source.';
+comment on column amzmp.product_key.watched_id is 'The watched relation, see amzmp.watched.';
+comment on column amzmp.product_key.key is 'Key of a row in the watched relation.';
+comment on column amzmp.product_key.sku is 'The product that depends on it.';
+
+-- Rows of one SKU contradict each other: say so and use none.
+create function amzmp._log_duplicates(source amzmp.source, rows amzmp.shop_row[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    perform amzmp._log(source.account_id, source.channel_id, 'warning', 'product', d.sku,
+                       format('%s has %s rows for this SKU; none of them is used', source.relation, d.times),
+                       jsonb_build_object('source_id', source.source_id))
+       from (select r.sku, count(*) as times from unnest(rows) r group by r.sku having count(*) > 1
+              order by r.sku limit 20) d;
+end
+$$;
+
+-- Remember the rows; returns the SKUs of those that are not as they were. Rows without a SKU are nothing to us.
+create function amzmp._store_rows(source amzmp.source, rows amzmp.shop_row[], cause jsonb) returns text[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    changed text[];
+    repeated bigint;
+begin
+    with given as (
+        select r.*, count(*) over (partition by r.sku) as times
+          from unnest(_store_rows.rows) r
+         where r.sku <> ''
+    ), stored as (
+        insert into amzmp.product as p (account_id, source_id, sku, price, quantity, title, ean, asin, condition,
+               condition_note, lead_time, image, category, active, extra, read_at, cause)
+        select source.account_id, source.source_id, g.sku, g.price, g.quantity, g.title, g.ean, g.asin, g.condition,
+               g.condition_note, g.lead_time, g.image, g.category, g.active, g.extra, now(), _store_rows.cause
+          from given g
+         where g.times = 1
+        on conflict (account_id, source_id, sku) do update
+           set price = excluded.price, quantity = excluded.quantity, title = excluded.title, ean = excluded.ean,
+               asin = excluded.asin, condition = excluded.condition, condition_note = excluded.condition_note,
+               lead_time = excluded.lead_time, image = excluded.image, category = excluded.category,
+               active = excluded.active, extra = excluded.extra, read_at = excluded.read_at, cause = excluded.cause,
+               gone = false, missing = false
+         where p.gone or p.missing
+            or (p.price, p.quantity, p.title, p.ean, p.asin, p.condition, p.condition_note, p.lead_time, p.image,
+                p.category, p.active, p.extra)
+               is distinct from
+               (excluded.price, excluded.quantity, excluded.title, excluded.ean, excluded.asin, excluded.condition,
+                excluded.condition_note, excluded.lead_time, excluded.image, excluded.category, excluded.active,
+                excluded.extra)
+        returning p.sku
+    )
+    select (select array_agg(s.sku) from stored s), (select count(*) from given g where g.times > 1)
+      into changed, repeated;
+    if repeated > 0 then
+        perform amzmp._log_duplicates(source, rows);
+    end if;
+    if changed is not null then
+        perform amzmp._store_keys(source, changed);
+    end if;
+    return coalesce(changed, '{}');
+end
+$$;
+
+-- Bring product_key into line with what the products say in extra.
+create function amzmp._store_keys(source amzmp.source, skus text[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if not exists (select from amzmp.source_watch w
+                    where w.account_id = source.account_id and w.source_id = source.source_id and w.via is not null) then
+        return;
+    end if;
+    with wanted as (
+        select p.sku, e.key::bigint as watched_id, e.value as key
+          from amzmp.product p, jsonb_each_text(p.extra) e
+         where p.account_id = source.account_id and p.source_id = source.source_id and p.sku = any (_store_keys.skus)
+           and e.value is not null
+    ), removed as (
+        delete from amzmp.product_key k
+         where k.account_id = source.account_id and k.source_id = source.source_id and k.sku = any (_store_keys.skus)
+           and not exists (select from wanted w where w.sku = k.sku and w.watched_id = k.watched_id and w.key = k.key)
+    )
+    insert into amzmp.product_key (account_id, source_id, watched_id, key, sku)
+    select source.account_id, source.source_id, w.watched_id, w.key, w.sku
+      from wanted w
+    on conflict do nothing;
+end
+$$;
