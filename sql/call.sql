@@ -75,3 +75,34 @@ comment on function amzmp._call_timed(text, text, jsonb, jsonb) is
 
 select amzmp._expose('amzmp._call(text, text, jsonb, jsonb)', 'amzmp_operator',
     'Perform an SP-API operation that reads, now, and return its answer. params holds what the path and the query need; sellerId is filled in. Refused in a transaction that has written; waits at most amzmp.call_timeout.');
+
+-- How requests are built and answers judged (C: spapi.c, spapi_answer.c, lwa.c), to be looked at without a network.
+create function amzmp._spapi_request(method text, path text, params jsonb, content text, out url text,
+        out headers text[], out body text)
+    returns record
+    language c volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_spapi_request';
+comment on function amzmp._spapi_request(text, text, jsonb, text) is 'The request that a call would become. For tests.';
+
+create function amzmp._spapi_judge(fault text, status integer, headers text[], body bytea, out verdict text,
+        out code text, out message text, out details text, out request_id text, out rate float8, out answer text,
+        out answer_error text)
+    returns record
+    language c volatile strict parallel unsafe set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_spapi_judge';
+comment on function amzmp._spapi_judge(text, integer, text[], bytea) is 'What an answer of Amazon means. For tests.';
+
+create function amzmp._lwa_judge(fault text, status integer, headers text[], body bytea, out verdict text,
+        out access_token text, out expires_in integer, out refresh_token text, out code text, out message text)
+    returns record
+    language c volatile strict parallel unsafe set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_lwa_judge';
+comment on function amzmp._lwa_judge(text, integer, text[], bytea) is
+    'What an answer of Login with Amazon means. For tests.';
+
+create function amzmp._spapi_backoff(attempt integer, rate float8, random float8)
+    returns bigint
+    language c immutable strict parallel safe set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_spapi_backoff';
+comment on function amzmp._spapi_backoff(integer, float8, float8) is
+    'Milliseconds before a retry, of which random (0 to 1) chooses the share. For tests.';

@@ -89,11 +89,12 @@ scalar_text(const JsonbValue *value, int *length)
 	return text;
 }
 
+/* `why` is a whole sentence. */
 static void
 refuse_value(const char *name, int name_length, const char *why)
 {
-	ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("parameter \"%.*s\" %s", name_length, name, why),
-					errhint("A parameter is a text, number or boolean, or an array of these.")));
+	ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("unusable value of parameter \"%.*s\"", name_length, name),
+					errdetail("%s", why), errhint("A parameter is a text, number or boolean, or an array of these.")));
 }
 
 /*---------------------------------------------------------------------------------------------------------------
@@ -147,11 +148,11 @@ append_path_parameter(StringInfo url, const SpapiCall *call, const char *name, i
 						errhint("Add a member \"%.*s\" to the parameters.", name_length, name)));
 	text = scalar_text(value, &length);
 	if (text == NULL)
-		refuse_value(name, name_length, "is part of a path and must be one value");
+		refuse_value(name, name_length, "It is part of the path and must be one value.");
 	if (length == 0)
-		refuse_value(name, name_length, "is part of a path and must not be empty");
+		refuse_value(name, name_length, "It is part of the path and must not be empty.");
 	if (has_dot_segment(text, length))
-		refuse_value(name, name_length, "is part of a path and must not be \".\" or \"..\"");
+		refuse_value(name, name_length, "It is part of the path, where \".\" and \"..\" have a meaning of their own.");
 	append_encoded(url, text, length, is_resource ? '/' : '\0');
 }
 
@@ -212,7 +213,7 @@ append_array(StringInfo url, const char *name, int name_length, JsonbContainer *
 			continue;
 		text = scalar_text(&element, &length);
 		if (text == NULL)
-			refuse_value(name, name_length, "must not contain null, an array or an object");
+			refuse_value(name, name_length, "An array must not contain null, an array or an object.");
 		appendStringInfoString(url, separator);
 		spapi_append_encoded(url, text, length);
 		separator = ",";
@@ -240,7 +241,7 @@ append_query(StringInfo url, char separator, const char *name, int name_length, 
 	else if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data))
 		append_array(url, name, name_length, value->val.binary.data);
 	else
-		refuse_value(name, name_length, "must not be an object");
+		refuse_value(name, name_length, "It must not be an object.");
 }
 
 static bool
@@ -273,7 +274,8 @@ add_header_parameter(HttpRequest *request, int *count, const char *name, int nam
 
 	if (text == NULL || !is_printable_ascii(text, length) || !is_printable_ascii(name, name_length) ||
 		memchr(name, ':', name_length) != NULL)
-		refuse_value(name, name_length, "becomes a header and must be one value of printable ASCII characters");
+		refuse_value(name, name_length,
+					 "It becomes a header and must be one value; name and value must be printable ASCII.");
 	add_header(request, count, psprintf("%.*s: %.*s", name_length, name, length, text));
 }
 
@@ -330,9 +332,8 @@ spapi_build(const SpapiCall *call, HttpRequest *request)
 	int header_count = 0;
 
 	if (call->params != NULL && !JB_ROOT_IS_OBJECT(call->params))
-		ereport(ERROR,
-				(errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("the parameters of an operation must be a JSON object"),
-				 errhint("For example {\"marketplaceIds\": [\"A1PA6795UKMFR9\"]}.")));
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("the parameters of an operation must be a JSON object"),
+						errhint("For example {\"marketplaceIds\": [\"A1PA6795UKMFR9\"]}.")));
 
 	begin_request(request, call->method);
 	add_header(request, &header_count, pstrdup(USER_AGENT));
