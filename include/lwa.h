@@ -22,9 +22,8 @@ typedef enum LwaGrant
  * Fill method, url, headers and body (palloc'd; the caller wipes them with spapi_forget after http_start). redirect_uri is
  * for the code's exchange only and may be NULL.
  */
-extern void lwa_build_request(LwaGrant grant, const char *token_endpoint, const char *client_id,
-							  const char *client_secret, const char *what, const char *redirect_uri,
-							  HttpRequest *request);
+extern void lwa_build_request(LwaGrant grant, const char *token_endpoint, const char *client_id, const char *client_secret,
+							  const char *what, const char *redirect_uri, HttpRequest *request);
 
 /*
  * Read the answer. SPAPI_SUCCESS: access_token is filled, *expires_in in seconds, refresh_token too when asked for (may be

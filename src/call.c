@@ -229,8 +229,7 @@ load_context(FunctionCallInfo fcinfo, AmazonCall *context)
 	MemoryContext keep = CurrentMemoryContext;
 
 	SPI_connect();
-	if (SPI_execute_with_args(query, lengthof(types), types, values, nulls, false, 1) != SPI_OK_SELECT ||
-		SPI_processed != 1)
+	if (SPI_execute_with_args(query, lengthof(types), types, values, nulls, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "amzmp._call_context returned no row");
 	read_context(context, keep);
 	SPI_finish();
@@ -346,10 +345,10 @@ static void
 raise_fault(const AmazonCall *context, HttpFault fault, const SpapiError *error)
 {
 	if (fault == HTTP_TOO_LARGE)
-		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_ANSWER),
-						errmsg("the answer to operation %s is larger than %d kB", context->call.operation,
-							   http_max_response_kb),
-						errhint("Ask for less, for example by a smaller page, or raise amzmp.max_response.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_AMZMP_BAD_ANSWER),
+				 errmsg("the answer to operation %s is larger than %d kB", context->call.operation, http_max_response_kb),
+				 errhint("Ask for less, for example by a smaller page, or raise amzmp.max_response.")));
 	ereport(ERROR, (errcode(ERRCODE_AMZMP_NETWORK),
 					errmsg("operation %s got no answer: %s", context->call.operation, error->message),
 					errdetail("The endpoint is %s.", context->call.endpoint),
@@ -363,10 +362,9 @@ answer_json(const AmazonCall *context, const HttpAnswer *answer, SpapiError *err
 	char *text = spapi_answer_text(answer, error);
 
 	if (text == NULL && error->code[0] != '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_AMZMP_BAD_ANSWER),
-				 errmsg("the answer to operation %s cannot be read: %s", context->call.operation, error->message),
-				 refusal_detail(error), errhint("Try again; if it stays so, ask Amazon's support.")));
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_ANSWER),
+						errmsg("the answer to operation %s cannot be read: %s", context->call.operation, error->message),
+						refusal_detail(error), errhint("Try again; if it stays so, ask Amazon's support.")));
 	return text == NULL ? NULL : DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 }
 
@@ -378,8 +376,7 @@ typedef struct CallResult
 } CallResult;
 
 static void
-read_answer(const AmazonCall *context, const HttpAnswer *answer, SpapiVerdict verdict, SpapiError *error,
-			CallResult *result)
+read_answer(const AmazonCall *context, const HttpAnswer *answer, SpapiVerdict verdict, SpapiError *error, CallResult *result)
 {
 	if (answer->fault != HTTP_OK)
 		raise_fault(context, answer->fault, error);

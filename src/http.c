@@ -88,12 +88,11 @@ http_define_settings(void)
 	DefineCustomIntVariable("amzmp.max_connections", "Most connections to Amazon that the sender of a database keeps.",
 							"Requests beyond it wait for a connection to become free.", &http_max_connections,
 							DEFAULT_MAX_CONNECTIONS, 1, MOST_CONNECTIONS, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"amzmp.max_response", "Largest answer that is accepted.",
-		"A larger one is cut off and treated as an error. Documents of feeds and reports have their "
-		"own limit.",
-		&http_max_response_kb, DEFAULT_MAX_RESPONSE_KB, 64, MOST_RESPONSE_KB, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
-		NULL);
+	DefineCustomIntVariable("amzmp.max_response", "Largest answer that is accepted.",
+							"A larger one is cut off and treated as an error. Documents of feeds and reports have their "
+							"own limit.",
+							&http_max_response_kb, DEFAULT_MAX_RESPONSE_KB, 64, MOST_RESPONSE_KB, PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("amzmp.ca_file",
 							   "File of the certificate authorities that Amazon's servers are checked "
 							   "against.",
@@ -221,9 +220,8 @@ http_pool_resize(HttpPool *pool, int max_connections)
 	release_descriptors(pool, max_connections + OWN_DESCRIPTORS);
 	connections = pool->descriptors - OWN_DESCRIPTORS;
 	if (connections < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("too few file descriptors for HTTP connections"),
-				 errhint("Raise max_files_per_process or lower amzmp.max_connections.")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("too few file descriptors for HTTP connections"),
+						errhint("Raise max_files_per_process or lower amzmp.max_connections.")));
 
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) connections);
 	curl_multi_setopt(pool->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long) connections);

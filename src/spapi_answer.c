@@ -140,8 +140,7 @@ read_error(const HttpAnswer *answer, SpapiError *error)
 	if (error->code[0] == '\0')
 		snprintf(error->code, sizeof(error->code), "HTTP%d", answer->status);
 	if (error->message[0] == '\0')
-		snprintf(error->message, sizeof(error->message), "HTTP status %d without a readable explanation",
-				 answer->status);
+		snprintf(error->message, sizeof(error->message), "HTTP status %d without a readable explanation", answer->status);
 }
 
 static SpapiVerdict
