@@ -314,10 +314,10 @@ create function amzmp._patch_facets(claimed amzmp.request[])
 as $$
 #variable_conflict use_column
 declare
-    account_id constant bigint := claimed[1].account_id;
-    skus constant text[] := array(select r.subject from unnest(claimed) as r);
+    acc constant bigint := claimed[1].account_id;
+    asked constant text[] := array(select r.subject from unnest(claimed) as r);
 begin
-    perform amzmp._lock_skus(account_id, skus);
+    perform amzmp._lock_skus(acc, asked);
     return query
     select r.request_id, l.channel_id, l.sku,
         case
@@ -341,7 +341,7 @@ begin
     join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
     left join amzmp.inventory as i
         on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
-    left join amzmp._price_first(account_id, skus) as w on w.sku = l.sku
+    left join amzmp._price_first(acc, asked) as w on w.sku = l.sku
     where c.active
         and not c.dropped
         and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id]);
