@@ -1,0 +1,132 @@
+/*
+ * buyer.sql
+ *	  Buyers' personal data: kept sealed and apart, opened by one function, removed after its time.
+ *
+ * The import writes order_buyer (order_import.sql); nothing else holds personal data in clear. Whoever opens it is
+ * written to the server's log, which a ROLLBACK cannot take back. After the retention the rows and whatever
+ * still waits for an import are removed; orders and their amounts stay.
+ */
+create table amzmp.order_buyer (
+    account_id bigint not null,
+    amazon_order_id text not null,
+    sealed bytea,
+    raw bytea not null,
+    primary key (account_id, amazon_order_id)
+);
+
+comment on table amzmp.order_buyer is 'Personal data of orders, sealed; amzmp.buyer() opens it.';
+comment on column amzmp.order_buyer.account_id is 'The account that sold.';
+comment on column amzmp.order_buyer.amazon_order_id is 'The order.';
+comment on column amzmp.order_buyer.sealed is 'Buyer, recipient, tax registrations and gift messages as one sealed JSON document; null when Amazon sent none.';
+comment on column amzmp.order_buyer.raw is 'Amazon''s answer as it came, sealed.';
+
+-- Not stable: each call leaves its trace.
+create function amzmp._buyer(account text, order_ids text[])
+    returns table (amazon_order_id text, buyer_name text, buyer_email text, buyer_company text, purchase_order_number text,
+        recipient_name text, recipient_company text, address_line1 text, address_line2 text, address_line3 text, city text,
+        district text, municipality text, state_or_region text, postal_code text, country_code text, phone text,
+        address_type text, extended_address jsonb, delivery_preference jsonb, tax_registrations jsonb, items jsonb)
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc bigint := (amzmp._account(_buyer.account)).account_id;
+    ids alias for $2;
+begin
+    if not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
+        perform amzmp._fail('42501', 'buyers'' personal data needs the role amzmp_buyer_data', null,
+            format('GRANT amzmp_buyer_data TO %I.', amzmp._caller()));
+    end if;
+    perform amzmp._log_access(format('amzmp: role "%s" opened buyers'' data of account "%s", orders: %s',
+        amzmp._caller(), _buyer.account,
+        (select string_agg(regexp_replace(coalesce(i, ''), '[^0-9A-Za-z-]', '?', 'g'), ', ') from unnest(ids) as u (i))));
+    return query
+        select b.amazon_order_id, d.doc #>> '{buyer,buyerName}', d.doc #>> '{buyer,buyerEmail}',
+               d.doc #>> '{buyer,buyerCompanyName}', d.doc #>> '{buyer,buyerPurchaseOrderNumber}',
+               a.doc ->> 'name', a.doc ->> 'companyName', a.doc ->> 'addressLine1', a.doc ->> 'addressLine2',
+               a.doc ->> 'addressLine3', a.doc ->> 'city', a.doc ->> 'districtOrCounty', a.doc ->> 'municipality',
+               a.doc ->> 'stateOrRegion', a.doc ->> 'postalCode', a.doc ->> 'countryCode', a.doc ->> 'phone',
+               a.doc ->> 'addressType', a.doc -> 'extendedFields', d.doc #> '{recipient,deliveryPreference}',
+               d.doc -> 'tax_registrations', d.doc -> 'items'
+          from amzmp.order_buyer b
+          cross join lateral (
+                select amzmp._open(b.sealed, 'buyer', b.account_id || '/' || b.amazon_order_id)::jsonb as doc) as d
+          cross join lateral (select d.doc #> '{recipient,deliveryAddress}' as doc) as a
+         where b.account_id = acc and b.amazon_order_id = any (ids) and b.sealed is not null
+         order by b.amazon_order_id;
+end
+$$;
+
+select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_buyer_data',
+    'Opens the personal data of the orders named, of one account. Needs the role amzmp_buyer_data; every call is written to the server''s log. Orders without such data (not sent by Amazon, or removed after its time) give no row.');
+
+-- A text without this order's personal data: every value of it, and every word of three letters or more, is blanked.
+create function amzmp._mask_personal(account_id bigint, amazon_order_id text, message text) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    masked text := $3;
+    word text;
+begin
+    for word in
+        select v.word
+          from amzmp.order_buyer b
+          cross join lateral jsonb_path_query(
+                amzmp._open(b.sealed, 'buyer', b.account_id || '/' || b.amazon_order_id)::jsonb,
+                'strict $.** ? (@.type() == "string")') as s (value)
+          cross join lateral (
+                select s.value #>> '{}' as word
+                union select regexp_split_to_table(s.value #>> '{}', '[\s,;:@/()<>"]+')) as v
+         where b.account_id = $1 and b.amazon_order_id = $2 and length(v.word) >= 3
+         order by length(v.word) desc
+    loop
+        masked := regexp_replace(masked, regexp_replace(word, '([][\\.^$*+?(){}|])', '\\\1', 'g'), '…', 'gi');
+    end loop;
+    return masked;
+end
+$$;
+
+/*
+ * Remove what is past its time: personal_data_retention after the delivery, or after what comes nearest to it: the end
+ * of the promised window, and for a cancelled order its last change. An order that could not be imported keeps its
+ * parked copy no longer than that either.
+ */
+create function amzmp._flow_purge_personal_data(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    run alias for $3;
+    before timestamptz := amzmp._now($1) - amzmp._setting_interval($1, 0, 'personal_data_retention');
+    purged bigint;
+    unread bigint;
+begin
+    with removed as (
+        delete from amzmp.order_buyer b
+         using amzmp.orders o
+         where b.account_id = acc and o.account_id = acc and o.amazon_order_id = b.amazon_order_id
+           and case when o.status = 'CANCELLED' then o.last_updated_at
+                    else coalesce(o.arrived_at, o.deliver_by, o.last_updated_at) end < before
+        returning b.amazon_order_id
+    ), marked as (
+        update amzmp.orders o set personal_purged_at = now()
+          from removed r
+         where o.account_id = acc and o.amazon_order_id = r.amazon_order_id
+        returning o.amazon_order_id
+    )
+    select count(*) into purged from marked;
+    with removed as (
+        delete from amzmp.parked_order p
+         where p.account_id = acc and p.failed_at is not null and p.last_updated_at < before
+        returning p.amazon_order_id
+    )
+    select count(*) into unread from removed;
+    if purged + unread > 0 then
+        perform amzmp._log(acc, 0, 'info', 'flow', 'purge_personal_data',
+            format('personal data of %s orders removed', purged + unread),
+            jsonb_build_object('orders', purged, 'never_imported', unread), run);
+    end if;
+end
+$$;

@@ -1,0 +1,373 @@
+/*
+ * orders.sql
+ *	  What Amazon sold: orders, their lines and packages, the stock that they hold and move, and the lines whose SKU
+ *	  the shop does not know.
+ *
+ * Tables and the pure functions over them. How orders arrive is in order_import.sql, how they reach the shop in
+ * delivery.sql, how they are shipped in shipment.sql; buyers' personal data is in buyer.sql. An order is made by its
+ * first import, follows Amazon's newer states (never older ones), and stays; only its personal data is purged.
+ */
+create table amzmp.orders (
+    account_id bigint not null,
+    amazon_order_id text not null,
+    channel_id bigint not null default 0,
+    order_number text not null,
+    status text,
+    fulfilled_by text,
+    purchased_at timestamptz not null,
+    last_updated_at timestamptz not null,
+    currency text,
+    grand_total numeric,
+    item_total numeric,
+    shipping_total numeric,
+    tax_total numeric,
+    discount_total numeric,
+    other_total numeric,
+    ship_after timestamptz,
+    ship_by timestamptz,
+    deliver_after timestamptz,
+    deliver_by timestamptz,
+    service_level text,
+    programs text[] not null default '{}',
+    sales_channel text,
+    marketplace_id text,
+    replaces_order_id text,
+    is_business boolean not null generated always as ('AMAZON_BUSINESS' = any (programs)) stored,
+    is_prime boolean not null generated always as ('PRIME' = any (programs)) stored,
+    cancellation_requested boolean not null default false,
+    complete boolean not null default true,
+    import_state text not null default 'imported',
+    failure_reason text,
+    delivered_number text,
+    delivered_at timestamptz,
+    arrived_at timestamptz,
+    personal_purged_at timestamptz,
+    imported_at timestamptz not null default now(),
+    source text not null default 'amazon',
+    primary key (account_id, amazon_order_id),
+    constraint orders_amazon_order_id_check check (amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$'),
+    constraint orders_import_state_check check (import_state in ('imported', 'held_unknown_item', 'quarantined', 'delivered'))
+);
+
+create index orders_number on amzmp.orders (account_id, order_number);
+create index orders_purchased on amzmp.orders (account_id, purchased_at);
+create index orders_waiting on amzmp.orders (account_id, import_state) where import_state <> 'delivered';
+create index orders_incomplete on amzmp.orders (account_id) where not complete;
+
+comment on table amzmp.orders is 'Orders that buyers placed at Amazon, in their latest known state.';
+comment on column amzmp.orders.account_id is 'The account that sold.';
+comment on column amzmp.orders.amazon_order_id is 'Amazon''s order number, such as 403-1234567-8765432.';
+comment on column amzmp.orders.channel_id is 'The channel of the marketplace in which it was placed; 0 when that is no channel of ours.';
+comment on column amzmp.orders.order_number is 'The number made by the setting order_number_format. It never changes after the first import.';
+comment on column amzmp.orders.status is 'Amazon''s status, kept as Amazon writes it, also when we do not know it. Null while Amazon has not told it.';
+comment on column amzmp.orders.fulfilled_by is 'AMAZON (FBA) or MERCHANT.';
+comment on column amzmp.orders.purchased_at is 'When the buyer ordered.';
+comment on column amzmp.orders.last_updated_at is 'Amazon''s time of the latest change that we hold. Older states that arrive later are ignored.';
+comment on column amzmp.orders.currency is 'Currency of all amounts of the order. Null while the order is pending.';
+comment on column amzmp.orders.grand_total is 'What the buyer pays, as Amazon states it.';
+comment on column amzmp.orders.item_total is 'Of that, the items.';
+comment on column amzmp.orders.shipping_total is 'Of that, shipping.';
+comment on column amzmp.orders.tax_total is 'Of that, taxes.';
+comment on column amzmp.orders.discount_total is 'Of that, discounts, with the sign that Amazon sends.';
+comment on column amzmp.orders.other_total is 'Of that, everything else: gift wrap, cash on delivery fee, tip and unknown kinds.';
+comment on column amzmp.orders.ship_after is 'Earliest time to ship.';
+comment on column amzmp.orders.ship_by is 'Latest time to ship.';
+comment on column amzmp.orders.deliver_after is 'Earliest promised delivery.';
+comment on column amzmp.orders.deliver_by is 'Latest promised delivery.';
+comment on column amzmp.orders.service_level is 'Amazon''s shipping service level, such as STANDARD or NEXT_DAY.';
+comment on column amzmp.orders.programs is 'Amazon''s programs that the order belongs to, such as PRIME or AMAZON_BUSINESS.';
+comment on column amzmp.orders.sales_channel is 'AMAZON or NON_AMAZON.';
+comment on column amzmp.orders.marketplace_id is 'The marketplace in which it was placed.';
+comment on column amzmp.orders.replaces_order_id is 'The order that this one replaces or exchanges.';
+comment on column amzmp.orders.is_business is 'Is the buyer a business (Amazon Business)?';
+comment on column amzmp.orders.is_prime is 'Is it a Prime order?';
+comment on column amzmp.orders.cancellation_requested is 'Does the buyer ask to cancel a line that is not shipped yet?';
+comment on column amzmp.orders.complete is 'False when Amazon could only be asked for a part of the data; it is fetched again by itself.';
+comment on column amzmp.orders.import_state is 'imported; held_unknown_item: waits for link_item; quarantined: see failure_reason; delivered: the shop''s function has taken it.';
+comment on column amzmp.orders.failure_reason is 'Why the order is quarantined, without personal data.';
+comment on column amzmp.orders.delivered_number is 'The shop''s own number of the order, as its delivery function returned it.';
+comment on column amzmp.orders.delivered_at is 'When the shop''s delivery function took the order.';
+comment on column amzmp.orders.arrived_at is 'When the last package was seen delivered at the buyer''s.';
+comment on column amzmp.orders.personal_purged_at is 'When the buyer''s personal data was removed.';
+comment on column amzmp.orders.imported_at is 'When the order was first imported.';
+comment on column amzmp.orders.source is 'Where it came from: amazon is the orders API.';
+
+create table amzmp.order_item (
+    account_id bigint not null,
+    amazon_order_id text not null,
+    order_item_id text not null,
+    position smallint not null,
+    sku text,
+    shop_sku text,
+    asin text,
+    title text,
+    condition text,
+    quantity_ordered integer not null,
+    quantity_fulfilled integer,
+    quantity_unfulfilled integer,
+    currency text,
+    unit_price numeric,
+    item_price numeric,
+    item_tax numeric,
+    shipping_price numeric,
+    shipping_tax numeric,
+    gift_wrap_price numeric,
+    discount numeric,
+    tax_total numeric,
+    total numeric,
+    cancellation jsonb,
+    claimed integer not null default 0,
+    primary key (account_id, amazon_order_id, order_item_id),
+    foreign key (account_id, amazon_order_id) references amzmp.orders on delete cascade
+);
+
+create index order_item_unknown on amzmp.order_item (account_id, sku) where shop_sku is null;
+
+comment on table amzmp.order_item is 'Lines of orders.';
+comment on column amzmp.order_item.account_id is 'The account that sold.';
+comment on column amzmp.order_item.amazon_order_id is 'The order.';
+comment on column amzmp.order_item.order_item_id is 'Amazon''s number of the line.';
+comment on column amzmp.order_item.position is 'The line''s place in the order, from 1.';
+comment on column amzmp.order_item.sku is 'The seller''s SKU as Amazon knows it; the ASIN where Amazon tells no SKU.';
+comment on column amzmp.order_item.shop_sku is 'The shop''s SKU: the same, or what link_item says. Null: the shop does not know the item, and the order is held.';
+comment on column amzmp.order_item.asin is 'Amazon''s number of the product.';
+comment on column amzmp.order_item.title is 'Amazon''s title of the product.';
+comment on column amzmp.order_item.condition is 'Condition and subcondition, such as new/new.';
+comment on column amzmp.order_item.quantity_ordered is 'Units ordered.';
+comment on column amzmp.order_item.quantity_fulfilled is 'Units shipped, as far as Amazon knows.';
+comment on column amzmp.order_item.quantity_unfulfilled is 'Units still to ship.';
+comment on column amzmp.order_item.currency is 'Currency of the amounts. Null while the order is pending.';
+comment on column amzmp.order_item.unit_price is 'Price of one unit.';
+comment on column amzmp.order_item.item_price is 'Price of the line: all units, without shipping.';
+comment on column amzmp.order_item.item_tax is 'Tax on the items of the line.';
+comment on column amzmp.order_item.shipping_price is 'Shipping of the line.';
+comment on column amzmp.order_item.shipping_tax is 'Tax on the shipping of the line.';
+comment on column amzmp.order_item.gift_wrap_price is 'Gift wrap of the line.';
+comment on column amzmp.order_item.discount is 'Discounts on the line, with the sign that Amazon sends.';
+comment on column amzmp.order_item.tax_total is 'All taxes of the line.';
+comment on column amzmp.order_item.total is 'Total of the line, as Amazon states it.';
+comment on column amzmp.order_item.cancellation is 'Amazon''s words on a requested or executed cancellation: who and why.';
+comment on column amzmp.order_item.claimed is 'Inner: units by which the stock expected at Amazon was lowered for this line.';
+
+create table amzmp.order_package (
+    account_id bigint not null,
+    amazon_order_id text not null,
+    package_reference text not null,
+    status text,
+    detailed_status text,
+    carrier text,
+    tracking text,
+    shipping_service text,
+    shipped_at timestamptz,
+    items jsonb not null default '[]',
+    primary key (account_id, amazon_order_id, package_reference),
+    foreign key (account_id, amazon_order_id) references amzmp.orders on delete cascade
+);
+
+comment on table amzmp.order_package is 'Packages of merchant-fulfilled orders as Amazon sees them.';
+comment on column amzmp.order_package.account_id is 'The account that sold.';
+comment on column amzmp.order_package.amazon_order_id is 'The order.';
+comment on column amzmp.order_package.package_reference is 'Number of the package within the order.';
+comment on column amzmp.order_package.status is 'PENDING, IN_TRANSIT, SHIPPED, DELIVERED, CANCELLED, UNDELIVERABLE, or what Amazon invents next.';
+comment on column amzmp.order_package.detailed_status is 'Amazon''s finer status.';
+comment on column amzmp.order_package.carrier is 'The carrier.';
+comment on column amzmp.order_package.tracking is 'The tracking number.';
+comment on column amzmp.order_package.shipping_service is 'The carrier''s service.';
+comment on column amzmp.order_package.shipped_at is 'When it was shipped.';
+comment on column amzmp.order_package.items is 'What is in it: an array of objects with orderItemId and quantity.';
+
+-- Stock that is sold or about to be, and that the shop has not taken off its own stock yet. Recompute subtracts what
+-- is open here from what the shop says it has.
+create table amzmp.reservation (
+    account_id bigint not null,
+    amazon_order_id text not null,
+    order_item_id text not null,
+    sku text not null,
+    quantity integer not null,
+    reserved_at timestamptz not null default now(),
+    released_at timestamptz,
+    release_cause text,
+    primary key (account_id, amazon_order_id, order_item_id)
+);
+
+create index reservation_open on amzmp.reservation (account_id, sku) include (quantity) where released_at is null;
+
+comment on table amzmp.reservation is 'Units held for orders: pending ones, and sold ones that the shop''s own stock does not reflect yet.';
+comment on column amzmp.reservation.account_id is 'The account that sold.';
+comment on column amzmp.reservation.amazon_order_id is 'The order.';
+comment on column amzmp.reservation.order_item_id is 'Its line.';
+comment on column amzmp.reservation.sku is 'The shop''s SKU.';
+comment on column amzmp.reservation.quantity is 'Units held; after the release, units that were held.';
+comment on column amzmp.reservation.reserved_at is 'When the units were first held.';
+comment on column amzmp.reservation.released_at is 'When they were let go. Null: still held.';
+comment on column amzmp.reservation.release_cause is 'sold: taken off the shop''s stock; delivered: the shop took the order over; cancelled; shipped.';
+
+create table amzmp.movement (
+    account_id bigint not null,
+    order_item_id text not null,
+    revision integer not null,
+    amazon_order_id text not null,
+    sku text not null,
+    quantity integer not null check (quantity <> 0),
+    cause text not null,
+    at timestamptz not null default now(),
+    reduces_stock boolean not null,
+    applied_at timestamptz,
+    note text,
+    primary key (account_id, order_item_id, revision)
+);
+
+create index movement_order on amzmp.movement (account_id, amazon_order_id);
+create index movement_open on amzmp.movement (account_id) where reduces_stock and applied_at is null;
+
+comment on table amzmp.movement is 'Changes of the shop''s stock that orders caused. Their sum per line is always what the line''s latest state asks for.';
+comment on column amzmp.movement.account_id is 'The account that sold.';
+comment on column amzmp.movement.order_item_id is 'The order line.';
+comment on column amzmp.movement.revision is 'First, second … movement of the line.';
+comment on column amzmp.movement.amazon_order_id is 'The order.';
+comment on column amzmp.movement.sku is 'The shop''s SKU.';
+comment on column amzmp.movement.quantity is 'Units: negative left the stock, positive came back.';
+comment on column amzmp.movement.cause is 'sale, cancellation, or correction (the line was changed).';
+comment on column amzmp.movement.at is 'When it was computed.';
+comment on column amzmp.movement.reduces_stock is 'Was the account told, when it arose, to write it into the shop''s stock (reduce_stock)?';
+comment on column amzmp.movement.applied_at is 'When it was written into the shop''s stock.';
+comment on column amzmp.movement.note is 'What was odd about that, such as a product that is no longer there.';
+
+create table amzmp.sku_link (
+    account_id bigint not null,
+    amazon_sku text not null,
+    sku text not null,
+    linked_by name not null,
+    linked_at timestamptz not null default now(),
+    primary key (account_id, amazon_sku)
+);
+
+comment on table amzmp.sku_link is 'SKUs under which Amazon sells something that the shop knows by another SKU. Written by link_item.';
+comment on column amzmp.sku_link.account_id is 'The account that sells.';
+comment on column amzmp.sku_link.amazon_sku is 'The SKU at Amazon.';
+comment on column amzmp.sku_link.sku is 'The SKU in the shop.';
+comment on column amzmp.sku_link.linked_by is 'Who said so.';
+comment on column amzmp.sku_link.linked_at is 'When.';
+
+-- What the shop wants done with orders by its own SQL: written by reduce_stock and deliver_orders_to. Names are kept as
+-- text, so that a dump can be restored in any order.
+create table amzmp.order_hook (
+    account_id bigint not null,
+    channel_id bigint not null default 0,
+    kind text not null,
+    run_as name not null,
+    function_name text,
+    relation_name text,
+    key_column name,
+    stock_column name,
+    registered_by name not null,
+    registered_at timestamptz not null default now(),
+    primary key (account_id, channel_id, kind),
+    constraint order_hook_kind_check check (kind in ('stock', 'delivery')),
+    constraint order_hook_target_check check (
+        kind = 'stock' and channel_id = 0 and num_nonnulls(function_name, relation_name) = 1
+            and num_nonnulls(relation_name, key_column, stock_column) in (0, 3)
+        or kind = 'delivery' and channel_id <> 0 and function_name is not null and relation_name is null
+    )
+);
+
+comment on table amzmp.order_hook is 'The shop''s functions and columns that imported orders are handed to, and the role as which that is done.';
+comment on column amzmp.order_hook.account_id is 'The account.';
+comment on column amzmp.order_hook.channel_id is 'The channel whose orders are delivered; 0 for the account''s stock.';
+comment on column amzmp.order_hook.kind is 'stock (reduce_stock) or delivery (deliver_orders_to).';
+comment on column amzmp.order_hook.run_as is 'The role as which it is done.';
+comment on column amzmp.order_hook.function_name is 'The function, quoted and with its schema.';
+comment on column amzmp.order_hook.relation_name is 'The table or view whose stock is written, quoted and with its schema.';
+comment on column amzmp.order_hook.key_column is 'Its column with the SKU.';
+comment on column amzmp.order_hook.stock_column is 'Its column with the stock.';
+comment on column amzmp.order_hook.registered_by is 'Who registered it.';
+comment on column amzmp.order_hook.registered_at is 'When.';
+
+create view amzmp.unknown_item with (security_invoker = true) as
+select a.name as account, i.sku, max(i.asin) as asin, max(i.title) as title, count(distinct o.amazon_order_id) as orders,
+    sum(i.quantity_ordered) as units, min(o.purchased_at) as first_ordered_at,
+    array_agg(distinct o.amazon_order_id order by o.amazon_order_id) as amazon_order_ids, i.account_id
+from amzmp.order_item i
+join amzmp.orders o on o.account_id = i.account_id and o.amazon_order_id = i.amazon_order_id
+join amzmp.account a on a.account_id = i.account_id
+where i.shop_sku is null and o.status is distinct from 'CANCELLED'
+group by i.account_id, a.name, i.sku;
+
+comment on view amzmp.unknown_item is 'Ordered SKUs that the shop does not know. Their orders are held until amzmp.link_item(account, amazon_sku, sku).';
+comment on column amzmp.unknown_item.account is 'The account that sold.';
+comment on column amzmp.unknown_item.sku is 'The SKU at Amazon.';
+comment on column amzmp.unknown_item.asin is 'Amazon''s number of the product.';
+comment on column amzmp.unknown_item.title is 'Amazon''s title of the product.';
+comment on column amzmp.unknown_item.orders is 'How many orders wait for it.';
+comment on column amzmp.unknown_item.units is 'How many units they want.';
+comment on column amzmp.unknown_item.first_ordered_at is 'When the first of them was placed.';
+comment on column amzmp.unknown_item.amazon_order_ids is 'Which orders.';
+comment on column amzmp.unknown_item.account_id is 'The account''s id.';
+
+-- The number that a shop gives an order, from Amazon's number and a format.
+create function amzmp.format_order_number(amazon_order_id text, format text, marketplace text default null,
+    prefix text default null, fulfillment text default null) returns text
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select case when coalesce(format, '') = '' then amazon_order_id
+        else replace(replace(replace(replace(replace(replace(replace(format,
+            '{n1}', split_part(amazon_order_id, '-', 1)),
+            '{n2}', split_part(amazon_order_id, '-', 2)),
+            '{n3}', split_part(amazon_order_id, '-', 3)),
+            '{amazon_id}', amazon_order_id),
+            '{marketplace}', coalesce(marketplace, '')),
+            '{prefix}', coalesce(prefix, '')),
+            '{fulfillment}', case upper(fulfillment) when 'AMAZON' then 'AFN' when 'MERCHANT' then 'MFN'
+                             else coalesce(fulfillment, '') end)
+        end;
+$$;
+
+comment on function amzmp.format_order_number(text, text, text, text, text) is
+    'An order number by a format: {n1} {n2} {n3} are the groups of Amazon''s number, {amazon_id} all of it, {marketplace} the country code, {prefix} the prefix, {fulfillment} AFN or MFN. An empty format gives Amazon''s number.';
+
+-- How far an order has come. It never goes back; null for a status that we do not know, which Amazon's time orders.
+create function amzmp._status_rank(status text) returns integer
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select case status
+        when 'PENDING_AVAILABILITY' then 0
+        when 'PENDING' then 1
+        when 'UNSHIPPED' then 2
+        when 'PARTIALLY_SHIPPED' then 3
+        when 'SHIPPED' then 4
+        when 'CANCELLED' then 5
+        when 'UNFULFILLABLE' then 5
+        end;
+$$;
+
+/*
+ * Units of a line that have left the merchant's stock for good, by its latest state. Nothing of an order that Amazon
+ * fulfils, of one that is not paid yet, or whose status we do not know. Of a cancelled order, what had been shipped
+ * before. Where Amazon tells how the line is split, what is neither shipped nor to be shipped is not sold.
+ */
+create function amzmp._sold_units(status text, fulfilled_by text, ordered integer, fulfilled integer, unfulfilled integer,
+    cancelled boolean) returns integer
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select case
+        when fulfilled_by = 'AMAZON' then 0
+        when status in ('CANCELLED', 'UNFULFILLABLE') then coalesce(fulfilled, 0)
+        when status in ('UNSHIPPED', 'PARTIALLY_SHIPPED', 'SHIPPED') then
+            coalesce(fulfilled + unfulfilled, case when cancelled then coalesce(fulfilled, 0) end, ordered)
+        else 0
+        end;
+$$;
+
+-- Units by which Amazon has lowered what it offers: those sold, and before that all that was ordered.
+create function amzmp._claimed_units(status text, fulfilled_by text, ordered integer, fulfilled integer,
+    unfulfilled integer, cancelled boolean) returns integer
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select case
+        when fulfilled_by = 'AMAZON' then 0
+        when status in ('UNSHIPPED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'CANCELLED', 'UNFULFILLABLE') then
+            amzmp._sold_units(status, fulfilled_by, ordered, fulfilled, unfulfilled, cancelled)
+        when cancelled then coalesce(fulfilled, 0)
+        else ordered
+        end;
+$$;
