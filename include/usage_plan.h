@@ -61,7 +61,7 @@ extern void usage_plan_give_back(const PlanDemand *demand, int n, int count);
 
 /*
  * An answer arrived: it is counted in each bucket. learned_rate is what x-amzn-RateLimit-Limit said (0 = absent); it
- * becomes the rate of the account's operation, the only plan that Amazon tells. http_status 0 = network fault. A 429
+ * becomes the rate of the account's operation, the only plan that Amazon tells, unless that one demands no limit. http_status 0 = network fault. A 429
  * empties the buckets: a caller that knows from the message which plan it was passes that one alone.
  */
 extern void usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double learned_rate,

@@ -8,6 +8,8 @@ create function amzmp._usage(out scope text, out owner_id bigint, out name text,
     returns setof record
     language c volatile strict parallel restricted rows 100 as 'MODULE_PATHNAME', 'amzmp_usage';
 comment on function amzmp._usage() is 'The buckets of this database, refilled to now.';
+-- Whoever reads a view needs the functions in it. This one tells numbers alone; names and row security are the view's.
+grant execute on function amzmp._usage() to amzmp_reader;
 
 create function amzmp._usage_take(account_id bigint, name text, rate float8, burst float8) returns float8
     language c volatile strict parallel unsafe as 'MODULE_PATHNAME', 'amzmp_usage_take';
@@ -21,7 +23,7 @@ comment on function amzmp._usage_note(bigint, text, float8, float8, integer, flo
     'Counts an answer in the bucket of an account''s operation, as the sender does. For tests.';
 
 -- A bucket whose account or application is gone, or not the reader's, has no row.
-create view amzmp.usage as
+create view amzmp.usage with (security_invoker = true) as
 select
     a.name as account,
     p.name as application,

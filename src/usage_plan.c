@@ -66,10 +66,12 @@ plan_now_us(void)
 double
 plan_rate(const PlanBucket *bucket)
 {
+	/* Who demands no limit (a mock account whose limits are off) gets none, whatever an answer says. */
+	if (bucket->rate <= 0)
+		return 0;
 	return bucket->learned_rate > 0 ? bucket->learned_rate : bucket->rate;
 }
 
-/* Does this demand limit anything? What Amazon said counts even where the operation's row knows no plan. */
 static bool
 bucket_limits(const PlanBucket *bucket)
 {
