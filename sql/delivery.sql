@@ -360,11 +360,11 @@ end
 $amzmp$
 $statement$,
         h.account_id, _statement_import.subject,
-        coalesce(format('perform %s(step.sku, step.quantity);', h.function_name),
-                 format('update %s set %I = %I + step.quantity where %I = step.sku;
+        case when h.function_name is not null then format('perform %s(step.sku, step.quantity);', h.function_name)
+             else format('update %s set %I = %I + step.quantity where %I = step.sku;
             if not found then
                 missing := missing || step.sku;
-            end if;', h.relation_name, h.stock_column, h.stock_column, h.key_column)))]
+            end if;', h.relation_name, h.stock_column, h.stock_column, h.key_column) end)]
     from amzmp.order_hook h
     where h.account_id = _statement_import.account_id and h.channel_id = 0 and h.kind = 'stock';
 $$;
