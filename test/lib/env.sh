@@ -123,8 +123,8 @@ build_locked()
 	make -C "$SOURCE_DIR" --no-print-directory -s -j "$(nproc)" all BUILD="$BUILD" PG_CONFIG="$PG_CONFIG"
 	make -C "$SOURCE_DIR" --no-print-directory -s install DESTDIR="$RUN/root" BUILD="$BUILD" PG_CONFIG="$PG_CONFIG" \
 		>/dev/null
-	make -C "$SOURCE_DIR/test/simulator" --no-print-directory -s BUILD="$BUILD/simulator" >&2
+	make -C "$SOURCE_DIR/test/simulator" --no-print-directory -s BUILD="$BUILD" >&2
 	mkdir -p "$RUN/bin"
 	# A copy, because the server's user may not be able to reach the tree.
-	install -m 755 "$BUILD/simulator/simulator" "$RUN/bin/simulator"
+	install -m 755 "$BUILD/amzmp-simulator" "$RUN/bin/simulator"
 }
