@@ -202,12 +202,14 @@ heap_pop(void)
 	}
 }
 
+/* Events that these events make wait for the next request, so that long work can be done in portions. */
 void
 events_run(void)
 {
 	Micros now = clock_now();
+	uint64_t first_new = event_number;
 
-	while (heap_count > 0 && heap[0].when <= now)
+	while (heap_count > 0 && heap[0].when <= now && heap[0].number < first_new)
 	{
 		Event event = heap_pop();
 

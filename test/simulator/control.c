@@ -442,6 +442,7 @@ reset_all(Control *control)
 	orders_reset();
 	lwa_reset();
 	sellers_reset();
+	documents_reset();
 	faults_reset();
 	rate_reset();
 	stats_reset();

@@ -179,6 +179,7 @@ main(int argc, char **argv)
 	random_seed(settings.seed);
 	clock_reset(arguments.time_scale);
 	sellers_reset();
+	documents_reset();
 	orders_reset();
 	lwa_reset();
 	rate_reset();

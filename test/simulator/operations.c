@@ -122,6 +122,47 @@ static const Param get_catalog[] = {
 	{.name = NULL},
 };
 
+#define JOB_STATUSES "CANCELLED,DONE,FATAL,IN_PROGRESS,IN_QUEUE"
+
+static const Param get_feeds[] = {
+	{.name = "feedTypes", .kind = PARAM_LIST, .high = 10},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .high = 10},
+	{.name = "pageSize", .kind = PARAM_INT, .low = 1, .high = 100},
+	{.name = "processingStatuses", .kind = PARAM_ENUM_LIST, .allowed = JOB_STATUSES},
+	{.name = "createdSince", .kind = PARAM_TIME},
+	{.name = "createdUntil", .kind = PARAM_TIME},
+	{.name = "nextToken", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param get_reports[] = {
+	{.name = "reportTypes", .kind = PARAM_LIST, .high = 10},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .high = 10},
+	{.name = "pageSize", .kind = PARAM_INT, .low = 1, .high = 100},
+	{.name = "processingStatuses", .kind = PARAM_ENUM_LIST, .allowed = JOB_STATUSES},
+	{.name = "createdSince", .kind = PARAM_TIME},
+	{.name = "createdUntil", .kind = PARAM_TIME},
+	{.name = "nextToken", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param get_document[] = {
+	{.name = "enableContentEncodingUrlHeader", .kind = PARAM_BOOL},
+	{.name = NULL},
+};
+
+static const Param get_summaries[] = {
+	{.name = "details", .kind = PARAM_BOOL},
+	{.name = "granularityType", .kind = PARAM_ENUM, .required = true, .allowed = "Marketplace"},
+	{.name = "granularityId", .kind = PARAM_TEXT, .required = true},
+	{.name = "startDateTime", .kind = PARAM_TIME},
+	{.name = "sellerSkus", .kind = PARAM_LIST, .high = 50},
+	{.name = "sellerSku", .kind = PARAM_TEXT},
+	{.name = "nextToken", .kind = PARAM_TEXT},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true, .high = 1},
+	{.name = NULL},
+};
+
 /* name, method, path, rate, burst, rate of the application, flags, parameters, handler */
 #define ITEM_PATH "/listings/2021-08-01/items/{sellerId}/{sku}"
 
@@ -146,6 +187,26 @@ const Operation operations[] = {
 	 shipment_confirm, NULL},
 	{"updateShipmentStatus", "POST", "/orders/v0/orders/{orderId}/shipment", 5, 15, 0, OPERATION_BODY, none,
 	 shipment_status, NULL},
+	{"createFeedDocument", "POST", "/feeds/2021-06-30/documents", 0.5, 15, 0, OPERATION_BODY, none,
+	 feed_document_create, NULL},
+	{"getFeedDocument", "GET", "/feeds/2021-06-30/documents/{feedDocumentId}", 0.0222, 10, 0, 0, get_document,
+	 feed_document_get, NULL},
+	{"createFeed", "POST", "/feeds/2021-06-30/feeds", 0.0083, 15, 0, OPERATION_BODY | OPERATION_OWN_PLAN, none,
+	 feed_create, NULL},
+	{"getFeeds", "GET", "/feeds/2021-06-30/feeds", 0.0222, 10, 0, 0, get_feeds, feeds_get, NULL},
+	{"getFeed", "GET", "/feeds/2021-06-30/feeds/{feedId}", 2, 15, 0, 0, none, feed_get, NULL},
+	{"cancelFeed", "DELETE", "/feeds/2021-06-30/feeds/{feedId}", 2, 15, 0, 0, none, feed_cancel, NULL},
+	{"createReport", "POST", "/reports/2021-06-30/reports", 0.0167, 15, 0, OPERATION_BODY, none, report_create, NULL},
+	{"getReports", "GET", "/reports/2021-06-30/reports", 0.0222, 10, 0, 0, get_reports, reports_get, NULL},
+	{"getReport", "GET", "/reports/2021-06-30/reports/{reportId}", 2, 15, 0, 0, none, report_get, NULL},
+	{"cancelReport", "DELETE", "/reports/2021-06-30/reports/{reportId}", 0.0222, 10, 0, 0, none, report_cancel, NULL},
+	{"getReportDocument", "GET", "/reports/2021-06-30/documents/{reportDocumentId}", 0.0167, 15, 0, 0, get_document,
+	 report_document_get, NULL},
+	{"uploadDocument", "PUT", "/_documents/{documentId}", 0, 0, 0, OPERATION_OPEN, none, document_upload, NULL},
+	{"downloadDocument", "GET", "/_documents/{documentId}", 0, 0, 0, OPERATION_OPEN, none, document_download, NULL},
+	{"getInventorySummaries", "GET", "/fba/inventory/v1/summaries", 2, 2, 0, 0, get_summaries, fba_summaries, NULL},
+	{"createRestrictedDataToken", "POST", "/tokens/2021-03-01/restrictedDataToken", 1, 10, 0, OPERATION_BODY, none,
+	 tokens_create, NULL},
 };
 
 const size_t operation_count = lengthof(operations);

@@ -15,8 +15,8 @@ seller_free(void *value)
 
 	list_free(&seller->item_list, item_free);
 	list_free(&seller->orders, order_free);
-	list_free(&seller->feeds, NULL);
-	list_free(&seller->reports, NULL);
+	list_free(&seller->feeds, job_free);
+	list_free(&seller->reports, job_free);
 	table_free(seller->items, NULL);
 	json_decref(seller->absent);
 	json_decref(seller->suspended);

@@ -525,6 +525,79 @@ void order_fill_buyer(Order *order);
 void sellers_participations(Call *call);
 void sellers_account(Call *call);
 
+/* ---- documents.c: bodies behind URLs that expire ---- */
+typedef struct Document
+{
+	char id[64];
+	Seller *seller;
+	char *type;
+	char *bytes; /* NULL until uploaded */
+	size_t length;
+	bool packed;           /* bytes are gzip */
+	bool content_encoding; /* say so in the header of the download */
+	Micros created;
+	Micros url_ends;
+	char signature[33];
+} Document;
+
+Document *document_new(Seller *seller, const char *kind, const char *type);
+Document *document_find(const Seller *seller, const char *id);
+void document_fill(Document *document, char *bytes, size_t length, bool pack);
+json_t *document_url(Document *document);
+json_t *document_json(Call *call, Document *document, const char *id_name);
+void document_upload(Call *call);
+void document_download(Call *call);
+void documents_reset(void);
+
+/* ---- job.c: what feeds and reports have in common ---- */
+typedef struct Job Job;
+typedef void (*JobWork)(Job *job);
+
+struct Job
+{
+	char id[40];
+	JobWork run;
+	bool feed;
+	Seller *seller;
+	char *type;
+	json_t *market_ids;
+	json_t *options;
+	Document *input;
+	Document *result;
+	const char *status;
+	Micros created;
+	Micros started;
+	Micros ended;
+	Micros data_start;
+	Micros data_end;
+	json_t *work; /* of a feed being processed: messages, issues */
+};
+
+Job *job_new(Seller *seller, bool feed, const char *type, JobWork work);
+Job *job_of_call(Call *call, bool feed);
+void job_end(Job *job, const char *status);
+json_t *job_json(const Job *job);
+void job_list(Call *call, bool feed);
+void job_cancel(Call *call, bool feed);
+void job_free(void *job);
+
+void feed_document_create(Call *call);
+void feed_create(Call *call);
+void feed_get(Call *call);
+void feeds_get(Call *call);
+void feed_cancel(Call *call);
+void feed_document_get(Call *call);
+void feed_process(Job *job);
+void report_create(Call *call);
+void report_get(Call *call);
+void reports_get(Call *call);
+void report_cancel(Call *call);
+void report_document_get(Call *call);
+
+/* ---- fba.c, tokens.c, notifications.c, sqs.c ---- */
+void fba_summaries(Call *call);
+void tokens_create(Call *call);
+
 /* ---- control.c ---- */
 void control_run(Call *call);
 

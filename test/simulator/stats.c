@@ -190,7 +190,7 @@ sum_count(const char *name, void *value, void *arg)
 	Count *count = value;
 	Totals *totals = arg;
 	json_t *status = json_object();
-	char code[8];
+	char code[16];
 
 	for (int i = 1; i < 600; i++)
 		if (count->status[i] > 0)
