@@ -11,7 +11,6 @@
 #define MAX_RUNNERS 64
 #define MAX_PAUSED 16
 
-extern void processes_define_settings(void);
 extern Size processes_shmem_size(void);
 extern void processes_shmem_init(void); /* called with AddinShmemInitLock held */
 extern void processes_install_hooks(void);
@@ -29,8 +28,11 @@ extern void amzmp_wake_at_commit(void);
 /* The same for captured keys: also wakes the user runner of role `runner`; InvalidOid = all runners of the database. */
 extern void amzmp_wake_runner_at_commit(Oid runner);
 
-/* The commit wakes the launcher: a database registered itself. */
-extern void processes_wake_launcher_at_commit(void);
+/* The commit registers this database with the launcher: it has the extension now. */
+extern void processes_register_at_commit(void);
+extern void database_register(Oid database);
+extern void database_unregister(Oid database);
+extern bool database_is_registered(Oid database);
 
 /* Is a sender for this database alive? (capture appends nothing otherwise) */
 extern bool amzmp_sender_alive(void);

@@ -104,9 +104,9 @@ create function amzmp._is_fenced() returns boolean
          where (i.system_identifier, i.database_oid, i.node_identity) = (h.system_identifier, h.database_oid, h.node_identity));
     end;
 
--- Inner: may the caller touch the account that a name stands for? Roles are limited by account_access.
+-- Inner: may a role see an account? SECURITY DEFINER because row policies call it as the reader.
 create function amzmp._may_see(account_id bigint, role_name name) returns boolean
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
     begin atomic
     select coalesce((select r.rolsuper from pg_roles r where r.rolname = _may_see.role_name), false)
         or not exists (select from amzmp.account_access x, pg_roles r

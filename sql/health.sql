@@ -65,14 +65,8 @@ create function amzmp.help(topic text default null) returns table (name text, ki
     end;
 comment on function amzmp.help(text) is 'Functions, views, flows and settings whose name or description holds the topic.';
 
--- Register this database with the launcher: a setting at the database, which no copy inherits.
-create function amzmp._wake_launcher() returns void
+-- The launcher shall know that this database has the extension.
+create function amzmp._register_database() returns void
     language c volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as 'MODULE_PATHNAME', 'amzmp_wake_launcher';
-
-do $$
-begin
-    execute format('alter database %I set amzmp.worker = on', current_database());
-    perform amzmp._wake_launcher();
-end
-$$;
+    as 'MODULE_PATHNAME', 'amzmp_register_database';
+select amzmp._register_database();

@@ -14,6 +14,7 @@
 #include "storage/shmem.h"
 #include "utils/guc.h"
 
+#include "call.h"
 #include "capture.h"
 #include "credentials.h"
 #include "http.h"
@@ -58,10 +59,11 @@ make_shared_memory(void)
 void
 _PG_init(void)
 {
-	processes_define_settings();
 	vault_define_settings();
 	usage_plan_define_settings();
+	token_define_settings();
 	http_define_settings();
+	call_define_settings();
 	sender_define_settings();
 	runner_define_settings();
 	launcher_define_settings();

@@ -91,6 +91,7 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 		.token = access_token,
 		.params = item->params,
 		.body = item->body,
+		.repeatable = strcmp(lane->after_lost_answer, "repeat") == 0,
 	};
 	HttpRequest request;
 
@@ -103,6 +104,7 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 	request.max_response = MAX_RESPONSE;
 	request.tag = exchange;
 	http_start(pool, &request);
+	spapi_forget(&request);
 }
 
 /*
@@ -189,7 +191,7 @@ exchange_renew_token(HttpPool *pool, const Lane *lane)
 		request.max_response = MAX_RESPONSE;
 		request.tag = exchange;
 		http_start(pool, &request);
-		explicit_bzero(unconstify(char *, request.body), request.body_length);
+		spapi_forget(&request);
 		started = true;
 	}
 	if (!started)

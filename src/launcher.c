@@ -2,10 +2,9 @@
  * launcher.c
  *	  The process that starts a sender in each database that has one coming.
  *
- * A database has a sender when it is named in amzmp.databases, or when CREATE EXTENSION has left the setting
- * amzmp.worker = on at it (pg_db_role_setting: keyed by OID, so it follows a rename, goes with DROP DATABASE and is not
- * copied by CREATE DATABASE … TEMPLATE). Both are seen without connecting anywhere: the launcher reads shared
- * catalogs only.
+ * A database has a sender when it has the extension. Without connecting to it that cannot be seen, so at its start the
+ * launcher lets a sender look into each database once; one that finds no extension ends. CREATE EXTENSION then registers
+ * its database in shared memory when it commits. amzmp.databases, when set, limits all this to some databases.
  *
  * Life: registered while preloading, started when recovery has ended (so never on a standby, and by itself after a
  * promotion), sleeps on its latch; woken by a commit that registered a database, by a worker's end, by a reload. A sender
@@ -20,7 +19,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_db_role_setting.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -28,9 +26,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -43,25 +39,25 @@
 
 #define RESTART_MS 5000
 
+/* A database that this launcher has met; kept for its whole life. */
 typedef struct Candidate
 {
 	Oid database;
+	bool looked; /* a sender has looked into it once */
 	TimestampTz started_at; /* 0 = never */
 } Candidate;
 
 static char *databases_setting = NULL;
 
-/* databases that had a sender in this launcher's life, to pace restarts */
-static Candidate candidates[MAX_SENDERS];
-static int candidate_count = 0;
+static List *candidates = NIL; /* in TopMemoryContext */
 
 PGDLLEXPORT void amzmp_launcher_main(Datum arg);
 
 void
 launcher_define_settings(void)
 {
-	DefineCustomStringVariable("amzmp.databases", "Databases in which amzmp works, beside those that registered themselves.",
-							   "A comma-separated list of names. CREATE EXTENSION registers its database by itself.",
+	DefineCustomStringVariable("amzmp.databases", "Databases in which amzmp works.",
+							   "A comma-separated list of names; empty: every database that has the extension.",
 							   &databases_setting, "", PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 }
 
@@ -81,28 +77,15 @@ launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Does a setconfig array hold amzmp.worker=on? */
 static bool
-says_worker_on(Datum setconfig)
-{
-	ArrayType *array = DatumGetArrayTypeP(setconfig);
-	Datum *elements;
-	int count;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &count);
-	for (int i = 0; i < count; i++)
-		if (strcmp(TextDatumGetCString(elements[i]), "amzmp.worker=on") == 0)
-			return true;
-	return false;
-}
-
-static bool
-setting_names(const char *database)
+setting_allows(const char *database)
 {
 	char *copy = pstrdup(databases_setting ? databases_setting : "");
 	List *names;
 	ListCell *cell;
 
+	if (copy[0] == '\0')
+		return true;
 	if (!SplitIdentifierString(copy, ',', &names))
 	{
 		ereport(LOG, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid list syntax in \"amzmp.databases\""),
@@ -115,34 +98,28 @@ setting_names(const char *database)
 	return false;
 }
 
-/* OIDs of the databases registered by setting. */
-static List *
-registered_databases(void)
+static Candidate *
+candidate_for(Oid database)
 {
-	Relation relation = table_open(DbRoleSettingRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple tuple;
-	List *found = NIL;
+	ListCell *cell;
+	MemoryContext old;
+	Candidate *candidate;
 
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_db_role_setting form = (Form_pg_db_role_setting) GETSTRUCT(tuple);
-		bool isnull;
-		Datum config = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(relation), &isnull);
-
-		if (!isnull && !OidIsValid(form->setrole) && says_worker_on(config))
-			found = lappend_oid(found, form->setdatabase);
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return found;
+	foreach (cell, candidates)
+		if (((Candidate *) lfirst(cell))->database == database)
+			return lfirst(cell);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	candidate = palloc0(sizeof(Candidate));
+	candidate->database = database;
+	candidates = lappend(candidates, candidate);
+	MemoryContextSwitchTo(old);
+	return candidate;
 }
 
-/* OIDs of the databases that should have a sender now; in the current memory context. */
+/* The databases that should have a sender now; the list is in the current memory context. */
 static List *
 wanted_databases(void)
 {
-	List *registered = registered_databases();
 	Relation relation = table_open(DatabaseRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple tuple;
@@ -151,30 +128,21 @@ wanted_databases(void)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		Candidate *candidate;
 
-		if (!form->datallowconn || form->datistemplate || database_is_paused(form->oid))
+		if (!form->datallowconn || form->datistemplate || database_is_paused(form->oid) ||
+			!setting_allows(NameStr(form->datname)))
 			continue;
-		if (list_member_oid(registered, form->oid) || setting_names(NameStr(form->datname)))
-			wanted = lappend_oid(wanted, form->oid);
+		candidate = candidate_for(form->oid);
+		if (!candidate->looked || database_is_registered(form->oid))
+			wanted = lappend(wanted, candidate);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 	return wanted;
 }
 
-static Candidate *
-candidate_for(Oid database)
-{
-	for (int i = 0; i < candidate_count; i++)
-		if (candidates[i].database == database)
-			return &candidates[i];
-	if (candidate_count == MAX_SENDERS)
-		candidate_count = 0; /* forgetting only makes a restart come sooner */
-	candidates[candidate_count] = (Candidate){database, 0};
-	return &candidates[candidate_count++];
-}
-
-static void
+static bool
 start_sender(Oid database)
 {
 	BackgroundWorker worker;
@@ -189,9 +157,11 @@ start_sender(Oid database)
 	snprintf(worker.bgw_type, BGW_MAXLEN, "amzmp sender");
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "amzmp");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "amzmp_sender_main");
-	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
-		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for amzmp's sender of database %u", database),
+	if (RegisterDynamicBackgroundWorker(&worker, NULL))
+		return true;
+	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for amzmp's sender of database %u", database),
 					  errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
+	return false;
 }
 
 /* Start what is missing; returns milliseconds until it is worth looking again, -1 = when woken. */
@@ -210,7 +180,7 @@ start_missing_senders(void)
 	now = GetCurrentTimestamp();
 	foreach (cell, wanted)
 	{
-		Candidate *candidate = candidate_for(lfirst_oid(cell));
+		Candidate *candidate = lfirst(cell);
 		long since = candidate->started_at ? TimestampDifferenceMilliseconds(candidate->started_at, now) : RESTART_MS;
 
 		if (sender_is_running(candidate->database))
@@ -218,7 +188,7 @@ start_missing_senders(void)
 		if (since >= RESTART_MS)
 		{
 			candidate->started_at = now;
-			start_sender(candidate->database);
+			candidate->looked |= start_sender(candidate->database);
 			since = 0;
 		}
 		if (wait < 0 || RESTART_MS - since < wait)

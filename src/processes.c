@@ -53,6 +53,7 @@ typedef struct Processes
 	WorkerSlot senders[MAX_SENDERS];
 	WorkerSlot runners[MAX_RUNNERS];
 	Oid paused[MAX_PAUSED];
+	Oid registered[MAX_SENDERS]; /* databases that have the extension */
 } Processes;
 
 static Processes *shared = NULL;
@@ -63,17 +64,7 @@ static bool callback_registered = false;
 static bool wake_sender = false;
 static bool wake_runners = false;
 static Oid wake_runner_role = InvalidOid;
-static bool wake_launcher = false;
-
-static bool worker_setting = false;
-
-void
-processes_define_settings(void)
-{
-	DefineCustomBoolVariable("amzmp.worker", "Runs amzmp's sender and runners in this database.",
-							 "CREATE EXTENSION sets it for its database; the launcher reads it there.", &worker_setting,
-							 false, PGC_SUSET, 0, NULL, NULL, NULL);
-}
+static bool register_database = false;
 
 Size
 processes_shmem_size(void)
@@ -155,11 +146,14 @@ at_transaction_end(XactEvent event, void *arg)
 	{
 		if (wake_sender)
 			wake_database(MyDatabaseId, event == XACT_EVENT_PREPARE);
-		if (wake_launcher)
+		if (register_database)
+		{
+			database_register(MyDatabaseId);
 			set_latch_of(shared->launcher_procno);
+		}
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_sender = wake_runners = wake_launcher = false;
+		wake_sender = wake_runners = register_database = false;
 }
 
 static bool
@@ -194,10 +188,10 @@ amzmp_wake_runner_at_commit(Oid runner)
 }
 
 void
-processes_wake_launcher_at_commit(void)
+processes_register_at_commit(void)
 {
 	if (ready_to_wake())
-		wake_launcher = true;
+		register_database = true;
 }
 
 PG_FUNCTION_INFO_V1(amzmp_wake);
@@ -208,12 +202,12 @@ amzmp_wake(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* amzmp._wake_launcher(): this database has just been registered. */
-PG_FUNCTION_INFO_V1(amzmp_wake_launcher);
+/* amzmp._register_database(): called by the install script. */
+PG_FUNCTION_INFO_V1(amzmp_register_database);
 Datum
-amzmp_wake_launcher(PG_FUNCTION_ARGS)
+amzmp_register_database(PG_FUNCTION_ARGS)
 {
-	processes_wake_launcher_at_commit();
+	processes_register_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -424,6 +418,58 @@ runner_take_wake(int slot)
 	shared->runners[slot].wake = false;
 	LWLockRelease(shared->lock);
 	return wake;
+}
+
+/*
+ * Databases that have the extension. A sender that finds it registers its database too, so the list is whole soon
+ * after each start; when it is full a dead sender is simply not replaced, which the log tells.
+ */
+
+static void
+replace_registered(Oid from, Oid to)
+{
+	int place = -1;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_SENDERS; i++)
+	{
+		if (OidIsValid(to) && shared->registered[i] == to)
+		{
+			LWLockRelease(shared->lock);
+			return;
+		}
+		if (place < 0 && shared->registered[i] == from)
+			place = i;
+	}
+	if (place >= 0)
+		shared->registered[place] = to;
+	LWLockRelease(shared->lock);
+	if (place < 0 && OidIsValid(to))
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("amzmp works in %d databases already", MAX_SENDERS)));
+}
+
+void
+database_register(Oid database)
+{
+	replace_registered(InvalidOid, database);
+}
+
+void
+database_unregister(Oid database)
+{
+	replace_registered(database, InvalidOid);
+}
+
+bool
+database_is_registered(Oid database)
+{
+	bool found = false;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_SENDERS && !found; i++)
+		found = shared->registered[i] == database;
+	LWLockRelease(shared->lock);
+	return found;
 }
 
 /*

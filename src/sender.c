@@ -3,7 +3,7 @@
  *	  The sender's loop: claim, send, apply, sleep. One sender a database.
  *
  * Life: started by the launcher; connects without a user name, works as amzmp_owner; ends with exit code 1 when it is told to
- * or when another sender is there, and the launcher starts it again.
+ * and the launcher starts it again; with 0 when the database has no extension.
  *
  * A turn:
  *	1. woken (a commit queued work) or a task fell due: read the lanes (account and operation with due requests) and
@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -43,7 +44,6 @@
 #define MOST_IN_FLIGHT	  1000
 
 static int max_in_flight = DEFAULT_IN_FLIGHT;
-static int max_connections_setting = 64;
 
 typedef struct LaneKey
 {
@@ -60,6 +60,7 @@ typedef struct Sender
 	const char *last_why;	 /* what was last logged when it was not */
 	bool refresh;			 /* the lanes must be read again */
 	bool prepared_pending;	 /* look each second: COMMIT PREPARED wakes nobody */
+	uint32 round;			 /* rounds over the lanes so far */
 	TimestampTz next_refresh; /* a task falls due then; DT_NOEND = none */
 } Sender;
 
@@ -155,13 +156,18 @@ sql_failed(Sender *sender, const char *doing, ErrorData *error)
 }
 
 static void
+look_for_extension(void *arg)
+{
+	*(bool *) arg = OidIsValid(get_extension_oid("amzmp", true));
+}
+
+/* What an earlier sender had in flight. */
+static void
 recover(void *arg)
 {
-	Sender *sender = arg;
 	const char *why;
 
-	sender->usable = outbox_usable(&why);
-	if (sender->usable)
+	if (outbox_usable(&why))
 		outbox_recover();
 }
 
@@ -247,27 +253,37 @@ serve_lane(Sender *sender, Lane *lane, int room, TimestampTz now)
 	explicit_bzero(token, sizeof(token));
 }
 
-/* One round over the due lanes; each gets a fair share of the room. */
+/* The lanes that are due, in the turn's memory: no scan of a hash table may span the transactions of serving them. */
+static List *
+due_lanes(Sender *sender, TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	Lane *lane;
+	List *due = NIL;
+
+	hash_seq_init(&scan, sender->lanes);
+	while ((lane = hash_seq_search(&scan)) != NULL)
+		if (lane->next_at <= now)
+			due = lappend(due, lane);
+	return due;
+}
+
+/* One round over the due lanes, beginning one further each time, so that none is always last. */
 static void
 serve_lanes(Sender *sender)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	HASH_SEQ_STATUS scan;
-	Lane *lane;
+	List *due = due_lanes(sender, now);
+	int count = list_length(due);
 
-	hash_seq_init(&scan, sender->lanes);
-	while ((lane = hash_seq_search(&scan)) != NULL)
+	sender->round++;
+	for (int i = 0; i < count; i++)
 	{
 		int room = max_in_flight - http_in_flight(sender->pool);
 
-		if (lane->next_at > now)
-			continue;
 		if (room <= 0)
-		{
-			hash_seq_term(&scan);
 			return;
-		}
-		serve_lane(sender, lane, room, now);
+		serve_lane(sender, list_nth(due, (sender->round + i) % count), room, now);
 	}
 }
 
@@ -338,6 +354,7 @@ amzmp_sender_main(Datum arg)
 {
 	Sender sender;
 	HASHCTL control;
+	bool here = true;
 
 	worker_start(DatumGetObjectId(arg), InvalidOid, "amzmp sender");
 	if (!sender_announce(MyDatabaseId))
@@ -348,12 +365,21 @@ amzmp_sender_main(Datum arg)
 	control.keysize = sizeof(LaneKey);
 	control.entrysize = sizeof(Lane);
 	sender.lanes = hash_create("amzmp lanes", 64, &control, HASH_ELEM | HASH_BLOBS);
-	sender.pool = http_pool_create(TopMemoryContext, max_connections_setting);
 	sender.next_refresh = DT_NOEND;
 	sender.refresh = true;
 	exchange_init(TopMemoryContext);
 	MemoryContextSwitchTo(sender.turn);
-	(void) sql_failed(&sender, "recovering requests in flight", worker_transaction(recover, &sender, true, false, sender.turn));
+	(void) sql_failed(&sender, "looking for the extension",
+					  worker_transaction(look_for_extension, &here, false, true, sender.turn));
+	if (!here)
+	{
+		database_unregister(MyDatabaseId);
+		proc_exit(0);
+	}
+	(void) sql_failed(&sender, "recovering requests in flight",
+					  worker_transaction(recover, NULL, true, false, sender.turn));
+	database_register(MyDatabaseId);
+	sender.pool = http_pool_create(TopMemoryContext, http_max_connections);
 	for (;;)
 		turn(&sender);
 }
