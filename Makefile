@@ -25,7 +25,7 @@ INSTALL_SQL := $(BUILD)/$(EXTENSION)--$(AMZMP_VERSION).sql
 UPDATE_SQL := $(sort $(wildcard sql/update/$(EXTENSION)--*.sql))
 
 # These need no PostgreSQL on the machine: the set-up brings it first, and PGXS is read after that.
-BARE := setup demo demo-stop test test-check test-regress test-pgtap test-crash bench format check-format help
+BARE := setup demo demo-stop test test-check test-simulator test-regress test-pgtap test-crash bench format check-format help
 ifneq ($(filter-out $(BARE),$(or $(MAKECMDGOALS),all)),)
 
 # MODULES rather than MODULE_big: it lets the library keep a path, so that two builds of one tree cannot meet.
@@ -74,7 +74,7 @@ endif
 
 .DEFAULT_GOAL := all
 
-.PHONY: setup demo demo-stop test test-check test-regress test-pgtap test-crash bench format check-format
+.PHONY: setup demo demo-stop test test-check test-simulator test-regress test-pgtap test-crash bench format check-format
 
 setup:
 	@script/setup.sh
@@ -87,9 +87,9 @@ demo-stop:
 
 # T names single files: make test-crash T=test/crash/kill.sh
 test: setup
-	@test/run.sh check regress pgtap crash
+	@test/run.sh check simulator regress pgtap crash
 
-test-check test-regress test-pgtap test-crash: setup
+test-check test-simulator test-regress test-pgtap test-crash: setup
 	@test/run.sh $(@:test-%=%) $(T)
 
 bench: setup

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs suites of tests, or the benchmarks, in a run directory of its own, and leaves no process and no cluster behind.
 #
-#   test/run.sh SUITE …            all files of each suite: check regress pgtap crash bench
+#   test/run.sh SUITE …            all files of each suite: check simulator regress pgtap crash bench
 #   test/run.sh SUITE FILE …       only these
 #
 # Exits with 0 only when every suite passed. What failed is kept in build/results: regression.diffs and its files.
@@ -95,6 +95,12 @@ suite_check()
 	prove --exec bash "${files[@]}"
 }
 
+# The simulator's own test: what stands in for Amazon has to be right before anything is judged by it.
+suite_simulator()
+{
+	make -C test/simulator --no-print-directory -s check BUILD="$BUILD"
+}
+
 suite_crash()
 {
 	local files
@@ -158,11 +164,11 @@ suite_bench()
 	return "$failed"
 }
 
-[ $# -gt 0 ] || die "name at least one suite: check regress pgtap crash bench"
+[ $# -gt 0 ] || die "name at least one suite: check simulator regress pgtap crash bench"
 suites=()
 for argument in "$@"; do
 	case $argument in
-		check | regress | pgtap | crash | bench) suites+=("$argument") ;;
+		check | simulator | regress | pgtap | crash | bench) suites+=("$argument") ;;
 		*) FILES+=("$argument") ;;
 	esac
 done
