@@ -37,7 +37,7 @@ begin
         perform amzmp._fail('42501', 'buyers'' personal data needs the role amzmp_buyer_data', null,
             format('GRANT amzmp_buyer_data TO %I.', amzmp._caller()));
     end if;
-    perform amzmp._log_access(format('amzmp: role "%s" opened buyers'' data of account "%s", orders: %s',
+    perform amzmp._log_access(format('role "%s" opened buyers'' data of account "%s", orders: %s',
         amzmp._caller(), _buyer.account,
         (select string_agg(regexp_replace(coalesce(i, ''), '[^0-9A-Za-z-]', '?', 'g'), ', ') from unnest(ids) as u (i))));
     return query

@@ -51,7 +51,7 @@ create function amzmp._hook_function(wanted regprocedure, arguments regtype[], r
 declare
     p record;
 begin
-    select f.proargtypes::oid[] as types, f.prorettype as type, f.prokind as kind, n.oid as schema_oid,
+    select f.proargtypes::text as types, f.prorettype as type, f.prokind as kind, n.oid as schema_oid,
            format('%I.%I', n.nspname, f.proname) as name
       into p
       from pg_catalog.pg_proc f join pg_catalog.pg_namespace n on n.oid = f.pronamespace
@@ -59,7 +59,7 @@ begin
     if not found then
         perform amzmp._fail('AZ201', 'that function does not exist');
     end if;
-    if p.kind <> 'f' or p.types <> arguments::oid[] or result is not null and p.type <> result::oid then
+    if p.kind <> 'f' or p.types <> array_to_string(arguments::oid[], ' ') or result is not null and p.type <> result::oid then
         perform amzmp._fail('AZ202', format('%s is no function (%s)%s', p.name, array_to_string(arguments, ', '),
             coalesce(' returns ' || result::text, '')), null,
             'The first argument of a delivery function is the account''s id, the second Amazon''s order number; a stock function takes the SKU and the change.');
