@@ -661,7 +661,7 @@ begin
         cross join lateral amzmp._verdict(l, c.marketplace_id, s) as v
         where l.state not in ('not_listed', 'removed', 'sent', 'matching')
             and (l.state <> 'queued' or s.summary is not null and jsonb_array_length(s.summary -> 'status') > 0)
-            and (v is not null or l.state = 'queued')
+            and (not v is null or l.state = 'queued')
     );
     perform amzmp._enter(account_id, verdicts);
 
@@ -1097,7 +1097,7 @@ begin
     )
     select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language),
         jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
-            'attributes', amzmp._offer_attributes(l::amzmp.listing, p, m, f.quantity))
+            'attributes', amzmp._offer_attributes(l::amzmp.listing, p.product, m, f.quantity))
     from facet as f
     join price_on_its_way as l on (l.channel_id, l.sku) = (f.channel_id, f.sku)
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, f.channel_id)
