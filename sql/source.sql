@@ -13,7 +13,6 @@
 
 create sequence amzmp.source_id_seq as bigint;
 create sequence amzmp.watched_id_seq as bigint;
-create sequence amzmp.change_id_seq as bigint;
 create sequence amzmp.rescan_mark_id_seq as bigint;
 create sequence amzmp.source_change_id_seq as bigint;
 
@@ -135,14 +134,15 @@ comment on column amzmp.source_watch.columns is 'Columns of the watched relation
 -- Written by C alone (capture.c knows these columns by position), straight into the heap: no index but the primary
 -- key, no trigger, no constraint. Never truncated by vacuum, for that takes a lock that a shop could meet.
 create table amzmp.change (
-    change_id bigint primary key default nextval('amzmp.change_id_seq'),
+    xid xid8,
+    part integer,
     watched_id bigint not null,
     relation oid not null,
     keys text[] not null,
-    xid xid8 not null,
     role name,
     application text not null,
-    at timestamptz not null
+    at timestamptz not null,
+    primary key (xid, part)
 ) with (
     vacuum_truncate = off, toast.vacuum_truncate = off,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
@@ -153,11 +153,11 @@ create table amzmp.change (
 alter table amzmp.change alter column keys set storage external;
 
 comment on table amzmp.change is 'Inner: keys of rows that a transaction of the shop changed, at most 1,000 a row.';
-comment on column amzmp.change.change_id is 'Number of the row.';
+comment on column amzmp.change.xid is 'The shop''s transaction.';
+comment on column amzmp.change.part is 'Number of the row in its transaction.';
 comment on column amzmp.change.watched_id is 'The watched relation, as the trigger''s argument said.';
 comment on column amzmp.change.relation is 'The relation, or partition, whose trigger fired.';
 comment on column amzmp.change.keys is 'Keys of the changed rows as text.';
-comment on column amzmp.change.xid is 'The shop''s transaction.';
 comment on column amzmp.change.role is 'Role that committed it.';
 comment on column amzmp.change.application is 'Its application_name.';
 comment on column amzmp.change.at is 'When the keys were written, just before the commit.';

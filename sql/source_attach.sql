@@ -54,6 +54,7 @@ create function amzmp.source_field(relation regclass, field text, inout expressi
     language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
+    found_types regtype[];
     found_type oid;
     category "char";
     wanted text := case field when 'price' then 'N' when 'quantity' then 'N' when 'lead_time' then 'N'
@@ -66,7 +67,11 @@ begin
         expression := quote_ident(expression);
     end if;
     begin
-        found_type := (amzmp.query_types(format(E'select (%s\n) from %s', expression, relation)))[1];
+        found_types := amzmp.query_types(format(E'select (%s\n) from %s', expression, relation));
+        if cardinality(found_types) <> 1 then
+            raise syntax_error using message = 'it is not one expression';
+        end if;
+        found_type := found_types[1];
     exception when undefined_column or undefined_table or undefined_function or syntax_error or ambiguous_column
                    or datatype_mismatch or invalid_text_representation or grouping_error or insufficient_privilege
                    or undefined_object or wrong_object_type or feature_not_supported or ambiguous_function then
@@ -236,9 +241,12 @@ begin
     return source_id;
 end
 $$;
-revoke all on function amzmp.attach_source(text, regclass, text, text, text, text, text, text, text, text, text, text, text, text, text, name) from public;
-grant execute on function amzmp.attach_source(text, regclass, text, text, text, text, text, text, text, text, text, text, text, text, text, name) to amzmp_operator;
-comment on function amzmp.attach_source(text, regclass, text, text, text, text, text, text, text, text, text, text, text, text, text, name) is
+revoke all on function amzmp.attach_source(text, regclass, text, text, text, text, text, text, text, text,
+    text, text, text, text, text, name) from public;
+grant execute on function amzmp.attach_source(text, regclass, text, text, text, text, text, text, text, text,
+    text, text, text, text, text, name) to amzmp_operator;
+comment on function amzmp.attach_source(text, regclass, text, text, text, text, text, text, text, text,
+    text, text, text, text, text, name) is
     'Attach a table or view of the shop to an account or channel. Each argument names a column of it or is an SQL expression over one row. The caller must own a table, because capture triggers are created on it; a view''s tables are told by amzmp.watch(). Returns the number of the source.';
 
 create function amzmp.watch(account_or_channel text, relation regclass, key text, via text default null,
@@ -265,10 +273,10 @@ begin
         perform amzmp._fail('AZ202', format('%s has no column "%s"', relation, missing), null, 'Give the column''s exact name.');
     end if;
     if via is not null then
-        checked := amzmp.source_field(attached.relation::regclass, 'via', via);
+        checked := amzmp.source_field(attached.attached_relation::regclass, 'via', via);
         perform amzmp.query_types(format(E'select (%s\n) = any (array[]::%s[]) from %s', via,
             (select format_type(a.atttypid, -1) from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = key),
-            attached.relation));
+            attached.attached_relation));
     end if;
     perform amzmp.register_watch(attached.source_id, relation::text, key, via,
         coalesce(columns, array(select a.attname::text from pg_catalog.pg_attribute a
@@ -301,14 +309,14 @@ create function amzmp.detach_source(account_or_channel text, relation text defau
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    watched_relation text;
+    was_watched text;
 begin
-    for watched_relation in
-        select u.relation
+    for was_watched in
+        select u.watched_relation
           from amzmp.unregister_source(account_or_channel, coalesce(to_regclass(relation)::text, relation)) u
     loop
-        if to_regclass(watched_relation) is not null then
-            perform amzmp.capture_triggers(watched_relation::regclass);
+        if to_regclass(was_watched) is not null then
+            perform amzmp.capture_triggers(was_watched::regclass);
         end if;
     end loop;
 end
@@ -331,7 +339,7 @@ create function amzmp._relation_oid(relation text) returns oid
 $$;
 
 create function amzmp._find_source(account_or_channel text, relation text default null)
-    returns table (source_id bigint, relation text)
+    returns table (source_id bigint, attached_relation text)
     language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -470,7 +478,7 @@ end
 $$;
 select amzmp._expose('amzmp._unregister_watch(bigint, text)', 'amzmp_operator', 'Forgets that a source depends on a table. Used by unwatch.');
 
-create function amzmp._unregister_source(account_or_channel text, relation text) returns table (relation text)
+create function amzmp._unregister_source(account_or_channel text, relation text) returns table (watched_relation text)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column

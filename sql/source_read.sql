@@ -34,7 +34,7 @@ create function amzmp._sources_due() returns table (run_as name, due_at timestam
     ), either as (
         select f.run_as, f.due_at from first_of f
         union all
-        select s.run_as, coalesce(s.retry_at, '-infinity')
+        select s.run_as, greatest(s.retry_at, now())
           from amzmp._sources_changed() c (source_id) join amzmp.source s using (source_id)
          where s.state <> 'held'
     )
@@ -229,15 +229,16 @@ declare
 begin
     perform amzmp._take_marks(s);
     with due as materialized (
-        select c.change_id, cardinality(c.keys) as size from amzmp.change c
+        select c.xid, c.part, cardinality(c.keys) as size from amzmp.change c
          where c.watched_id in (select w.watched_id from amzmp.source_watch w
                                  where w.account_id = s.account_id and w.source_id = s.source_id)
-         order by c.change_id limit amzmp._batch_size() for update skip locked
+         order by c.xid, c.part limit amzmp._batch_size() for update skip locked
     ), chosen as (
-        select d.change_id from (select d.*, sum(d.size) over (order by d.change_id) - d.size as before from due d) d
+        select d.xid, d.part
+          from (select e.*, sum(e.size) over (order by e.xid, e.part) - e.size as before from due e) d
          where d.before < amzmp._batch_size()
     ), removed as (
-        delete from amzmp.change c using chosen where c.change_id = chosen.change_id returning c.*
+        delete from amzmp.change c using chosen where c.xid = chosen.xid and c.part = chosen.part returning c.*
     ), genuine as (
         select r.* from removed r join (
             select p.watched_id, p.relation from (select distinct x.watched_id, x.relation from removed x) p
@@ -247,7 +248,7 @@ begin
         select w.account_id, w.source_id, g.watched_id, g.keys, amzmp._shop_cause(g.xid, g.role, g.application, g.at)
           from genuine g join amzmp.source_watch w using (watched_id)
          where w.source_id <> s.source_id
-         order by g.change_id
+         order by g.xid, g.part
     ), own as (
         delete from amzmp.source_change x
          where x.account_id = s.account_id and x.source_id = s.source_id
@@ -262,7 +263,8 @@ begin
     )
     select array_agg(a), (array_agg(a.cause order by a.cause ->> 'at' desc))[1]
       into taken, newest
-      from (select row(s.account_id, s.source_id, 0, g.watched_id, g.keys, amzmp._shop_cause(g.xid, g.role, g.application, g.at))::amzmp.source_change as a
+      from (select row(s.account_id, s.source_id, 0, g.watched_id, g.keys,
+                       amzmp._shop_cause(g.xid, g.role, g.application, g.at))::amzmp.source_change as a
               from genuine g
             union all
             select o::amzmp.source_change from own o) x, lateral (select (x.a).*) as a;
@@ -477,8 +479,8 @@ create function amzmp._pass_on_changes(source amzmp.source) returns void
     as $$
     with removed as (
         delete from amzmp.change c
-         where c.change_id in (
-            select x.change_id from amzmp.change x
+         where (c.xid, c.part) in (
+            select x.xid, x.part from amzmp.change x
              where x.watched_id in (select w.watched_id from amzmp.source_watch w
                                      where w.account_id = source.account_id and w.source_id = source.source_id)
              for update skip locked)
@@ -488,7 +490,7 @@ create function amzmp._pass_on_changes(source amzmp.source) returns void
     select w.account_id, w.source_id, r.watched_id, r.keys, amzmp._shop_cause(r.xid, r.role, r.application, r.at)
       from removed r join amzmp.source_watch w using (watched_id)
      where amzmp._is_part_of(r.relation, r.watched_id)
-     order by r.change_id
+     order by r.xid, r.part
 $$;
 
 create function amzmp._reading_failed(source_id bigint, state text, message text) returns void

@@ -61,7 +61,7 @@ begin
       from first_of f left join pg_roles r on r.rolname = f.run_as
      where f.run_as = '' or r.oid is not null
     union all
-    select r.oid, now() from amzmp._sources_with_work() s join pg_roles r on r.rolname = s.run_as;
+    select r.oid, s.due_at from amzmp._sources_due() s join pg_roles r on r.rolname = s.run_as;
 end
 $$;
 

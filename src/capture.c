@@ -29,7 +29,6 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
@@ -74,19 +73,19 @@ enum
 /* Columns of amzmp.change, in order. */
 enum
 {
-	CHANGE_ID,
+	CHANGE_XID,
+	CHANGE_PART,
 	CHANGE_WATCHED_ID,
 	CHANGE_RELATION,
 	CHANGE_KEYS,
-	CHANGE_XID,
 	CHANGE_ROLE,
 	CHANGE_APPLICATION,
 	CHANGE_AT,
 	CHANGE_COLUMNS
 };
 
-static const Oid change_types[CHANGE_COLUMNS] = {INT8OID, INT8OID, OIDOID,  TEXTARRAYOID,
-												 XID8OID, NAMEOID, TEXTOID, TIMESTAMPTZOID};
+static const Oid change_types[CHANGE_COLUMNS] = {XID8OID,      INT4OID, INT8OID, OIDOID,
+												 TEXTARRAYOID, NAMEOID, TEXTOID, TIMESTAMPTZOID};
 
 typedef struct WatchedColumn
 {
@@ -143,6 +142,7 @@ static HTAB *parsed_triggers = NULL;
 static MemoryContext capture_context = NULL;
 static KeySet *key_sets = NULL;
 static uint32 key_total = 0;
+static int32 parts_written = 0;
 
 /* Past the point where the keys were written: what is noted now must be written at once. */
 static bool committing = false;
@@ -280,6 +280,7 @@ at_transaction_event(XactEvent event, void *arg)
 			capture_context = NULL;
 			key_sets = NULL;
 			key_total = 0;
+			parts_written = 0;
 			committing = false;
 			break;
 		default:
@@ -461,7 +462,7 @@ note_key(KeySet *set, ParsedTrigger *parsed, TupleTableSlot *slot)
 {
 	Datum value = slot->tts_values[parsed->key.index];
 
-	if (slot->tts_isnull[parsed->key.index])
+	if (set->rescan != NULL || slot->tts_isnull[parsed->key.index])
 		return;
 	if (parsed->key.length == -1 && VARATT_IS_EXTENDED(DatumGetPointer(value)) && !VARATT_IS_SHORT(DatumGetPointer(value)))
 	{
@@ -631,14 +632,13 @@ keys_array(const KeySet *set, uint32 first, uint32 count)
 static void
 write_keys(void)
 {
-	Oid sequence = lock_ours("change_id_seq");
 	Oid table = lock_ours("change");
 	Relation change;
 	CatalogIndexState indexes;
 	Datum values[CHANGE_COLUMNS] = {0};
 	bool nulls[CHANGE_COLUMNS] = {false};
 
-	if (!OidIsValid(table) || !OidIsValid(sequence))
+	if (!OidIsValid(table))
 		return; /* the extension is being dropped in this very transaction */
 	change = table_open(table, NoLock);
 	check_change_columns(RelationGetDescr(change));
@@ -652,7 +652,7 @@ write_keys(void)
 		{
 			HeapTuple row;
 
-			values[CHANGE_ID] = Int64GetDatum(nextval_internal(sequence, false));
+			values[CHANGE_PART] = Int32GetDatum(++parts_written);
 			values[CHANGE_KEYS] = keys_array(set, first, Min(set->count - first, KEYS_PER_ROW));
 			row = heap_form_tuple(RelationGetDescr(change), values, nulls);
 			CatalogTupleInsertWithInfo(change, row, indexes);
