@@ -1,0 +1,14 @@
+/*
+ * server.c
+ *	  The little of the server that fuzzed code may reach. Memory and encodings come from libpgcommon; whatever else it
+ *	  refers to is left undefined by the linker, so that reaching it ends the run.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+
+int
+GetDatabaseEncoding(void)
+{
+	return PG_UTF8;
+}
