@@ -426,6 +426,29 @@ get_requests(Control *control)
 }
 
 static json_t *
+get_queues(Control *control)
+{
+	(void) control;
+	return queues_json();
+}
+
+/* Amazon, or anybody, puts a message into a queue. */
+static json_t *
+send_message(Control *control)
+{
+	const char *arn = json_get_text(control->spec, "arn");
+	const json_t *body = json_object_get(control->spec, "body");
+	char *text = json_is_string(body) ? xstrdup(json_string_value(body)) : json_dumps(body, JSON_COMPACT);
+
+	if (arn == NULL || text == NULL)
+		control->problem = xstrdup("arn and body are needed");
+	else
+		queue_send(arn, text);
+	free(text);
+	return get_queues(control);
+}
+
+static json_t *
 reset_statistics(Control *control)
 {
 	stats_reset();
@@ -443,6 +466,8 @@ reset_all(Control *control)
 	lwa_reset();
 	sellers_reset();
 	documents_reset();
+	notifications_reset();
+	queues_reset();
 	faults_reset();
 	rate_reset();
 	stats_reset();
@@ -486,6 +511,8 @@ static const ControlPath paths[] = {
 	{"GET", "faults", get_faults},
 	{"POST", "faults", add_fault},
 	{"DELETE", "faults", remove_faults},
+	{"GET", "queues", get_queues},
+	{"POST", "queues", send_message},
 	{"GET", "stats", get_statistics},
 	{"GET", "violations", get_violations},
 	{"GET", "arrivals", get_arrivals},

@@ -84,27 +84,28 @@ typedef struct Stream
 	bool break_off; /* close the connection after bytes */
 } Stream;
 
+/* First the bytes; then, unless it breaks off there, a long text that is closed at the very end. */
 static ssize_t
 stream_read(void *cls, uint64_t position, char *out, size_t room)
 {
 	static const char tail[] = "\"}";
 	Stream *stream = cls;
-	size_t used = 0;
+	uint64_t left = (position < stream->length || !stream->break_off) ? stream->total - position : 0;
 
-	for (; used < room && position + used < stream->total; used++)
-	{
-		uint64_t at = position + used;
-
-		if (at < stream->length)
-			out[used] = stream->bytes[at];
-		else if (stream->break_off)
-			break;
-		else
-			out[used] = at + 2 >= stream->total ? tail[at + 2 - stream->total] : 'a';
-	}
-	if (used > 0)
-		return (ssize_t) used;
-	return position < stream->total ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+	if (position < stream->length)
+		left = stream->length - position;
+	if (room > left)
+		room = left;
+	if (room == 0)
+		return position < stream->total ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+	if (position < stream->length)
+		memcpy(out, stream->bytes + position, room);
+	else
+		memset(out, 'a', room);
+	for (int i = 0; i < 2 && position >= stream->length; i++)
+		if (stream->total - 2 + i >= position && stream->total - 2 + i < position + room)
+			out[stream->total - 2 + i - position] = tail[i];
+	return (ssize_t) room;
 }
 
 static void

@@ -73,6 +73,7 @@ job_end(Job *job, const char *status)
 	job->ended = clock_now();
 	json_decref(job->work);
 	job->work = NULL;
+	notify_job(job);
 }
 
 /* The job of the path; else the call is answered. */

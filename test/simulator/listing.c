@@ -80,7 +80,9 @@ item_status(const Item *item, const Offer *offer)
 {
 	json_t *status = json_array();
 
-	if (offer->sellable && (item->fba ? item->fba_quantity + item->quantity : item->quantity) > 0)
+	if (offer->sellable && (offer->starts == 0 || offer->starts <= clock_now()) &&
+		(offer->ends == 0 || offer->ends > clock_now()) &&
+		(item->fba ? item->fba_quantity + item->quantity : item->quantity) > 0)
 		json_array_append_new(status, json_string("BUYABLE"));
 	if (offer->discoverable)
 		json_array_append_new(status, json_string("DISCOVERABLE"));
@@ -110,13 +112,23 @@ summary_json(const Item *item, const Offer *offer)
 	return summary;
 }
 
+/* What a buyer pays now: the sale's price while it lasts. */
+int64_t
+offer_current_price(const Offer *offer)
+{
+	bool sale = offer->has_sale && offer->sale_starts <= clock_now() && clock_now() < offer->sale_ends;
+
+	return sale ? offer->sale_price : offer->price;
+}
+
 static void
 add_offers(json_t *offers, const Offer *offer)
 {
 	if (offer->has_price)
 		json_array_append_new(offers, json_pack("{s:s, s:s, s:o, s:{s:s, s:s}}", "marketplaceId", offer->market->id,
-												"offerType", "B2C", "price", money_json(offer->price, offer->market),
-												"audience", "value", "ALL", "displayName", "Sell on Amazon"));
+												"offerType", "B2C", "price",
+												money_json(offer_current_price(offer), offer->market), "audience",
+												"value", "ALL", "displayName", "Sell on Amazon"));
 	if (offer->has_b2b_price)
 		json_array_append_new(offers, json_pack("{s:s, s:s, s:o, s:{s:s, s:s}}", "marketplaceId", offer->market->id,
 												"offerType", "B2B", "price", money_json(offer->b2b_price, offer->market),

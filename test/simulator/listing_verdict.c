@@ -228,6 +228,44 @@ apply_quantity(Item *item, const json_t *detail)
 	item->has_quantity = true;
 }
 
+/* A date or a date-time; 0 when there is none. */
+static Micros
+moment(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+	const char *text = json_is_object(value) ? json_get_text(value, "value") : json_string_value(value);
+	char whole[64];
+	Micros when;
+
+	if (text == NULL)
+		return 0;
+	snprintf(whole, sizeof(whole), "%s%s", text, strlen(text) == 10 ? "T00:00:00Z" : "");
+	return time_parse(whole, &when) ? when : 0;
+}
+
+static void
+apply_sale(const Item *item, Offer *offer)
+{
+	const json_t *instance =
+		attribute_instance(item->attributes, "purchasable_offer", "marketplace_id", offer->market->id);
+	const json_t *schedule =
+		json_array_get(json_object_get(json_array_get(json_object_get(instance, "discounted_price"), 0), "schedule"), 0);
+
+	offer->has_sale = offer_price(item->attributes, offer->market, "discounted_price", &offer->sale_price);
+	offer->sale_starts = moment(schedule, "start_at");
+	offer->sale_ends = moment(schedule, "end_at");
+	offer->starts = moment(instance, "start_at");
+	offer->ends = moment(instance, "end_at");
+}
+
+static bool
+offer_is_skipped(const Item *item, const Marketplace *market)
+{
+	const json_t *skip = attribute_instance(item->attributes, "skip_offer", "marketplace_id", market->id);
+
+	return json_is_true(json_object_get(skip, "value"));
+}
+
 static void
 verdict_arrives(void *subject, json_t *detail)
 {
@@ -247,11 +285,14 @@ verdict_arrives(void *subject, json_t *detail)
 	strcpy(offer->asin, asin);
 	offer->discoverable = asin[0] != '\0' && !issues_have_error(offer->issues);
 	offer->sellable = offer->discoverable;
-	if (issues_have_error(offer->issues))
-		return;
-	offer->has_price = offer_price(item->attributes, market, "our_price", &offer->price);
-	offer->has_b2b_price = business_price(item->attributes, market, &offer->b2b_price);
-	offer->sellable = offer->sellable && offer->has_price;
+	if (!issues_have_error(offer->issues))
+	{
+		offer->has_price = offer_price(item->attributes, market, "our_price", &offer->price);
+		offer->has_b2b_price = business_price(item->attributes, market, &offer->b2b_price);
+		offer->sellable = offer->sellable && offer->has_price && !offer_is_skipped(item, market);
+		apply_sale(item, offer);
+	}
+	notify_listing(item, offer, false);
 }
 
 static json_t *
@@ -296,6 +337,7 @@ delete_arrives(void *subject, json_t *detail)
 
 		if (strcmp(offer->market->id, market) != 0)
 			continue;
+		notify_listing(item, offer, true);
 		json_decref(offer->issues);
 		free(offer);
 		item->offers.at[i] = item->offers.at[--item->offers.count];

@@ -180,6 +180,8 @@ main(int argc, char **argv)
 	clock_reset(arguments.time_scale);
 	sellers_reset();
 	documents_reset();
+	notifications_reset();
+	queues_reset();
 	orders_reset();
 	lwa_reset();
 	rate_reset();

@@ -122,6 +122,21 @@ static const Param get_catalog[] = {
 	{.name = NULL},
 };
 
+#define NOTIFICATION_SCOPE "sellingpartnerapi::notifications"
+
+static const Param get_subscriptions[] = {
+	{.name = "notificationTypes", .kind = PARAM_LIST, .required = true, .high = 1},
+	{.name = "payloadVersion", .kind = PARAM_TEXT},
+	{.name = "pageSize", .kind = PARAM_INT, .low = 30, .high = 100},
+	{.name = "nextToken", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
+static const Param get_subscription[] = {
+	{.name = "payloadVersion", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
 #define JOB_STATUSES "CANCELLED,DONE,FATAL,IN_PROGRESS,IN_QUEUE"
 
 static const Param get_feeds[] = {
@@ -207,6 +222,24 @@ const Operation operations[] = {
 	{"getInventorySummaries", "GET", "/fba/inventory/v1/summaries", 2, 2, 0, 0, get_summaries, fba_summaries, NULL},
 	{"createRestrictedDataToken", "POST", "/tokens/2021-03-01/restrictedDataToken", 1, 10, 0, OPERATION_BODY, none,
 	 tokens_create, NULL},
+	{"getSubscriptions", "GET", "/notifications/v1/subscriptions", 1, 5, 0, 0, get_subscriptions, subscriptions_get, NULL},
+	{"createSubscription", "POST", "/notifications/v1/subscriptions/{notificationType}", 1, 5, 0, OPERATION_BODY, none,
+	 subscription_create, NULL},
+	{"getSubscription", "GET", "/notifications/v1/subscriptions/{notificationType}", 1, 5, 0, 0, get_subscription,
+	 subscription_get, NULL},
+	{"getSubscriptionById", "GET", "/notifications/v1/subscriptions/{notificationType}/{subscriptionId}", 1, 5, 0,
+	 OPERATION_GRANTLESS, none, subscription_get_by_id, NOTIFICATION_SCOPE},
+	{"deleteSubscriptionById", "DELETE", "/notifications/v1/subscriptions/{notificationType}/{subscriptionId}", 1, 5, 0,
+	 OPERATION_GRANTLESS, none, subscription_delete, NOTIFICATION_SCOPE},
+	{"getDestinations", "GET", "/notifications/v1/destinations", 1, 5, 0, OPERATION_GRANTLESS, none, destinations_get,
+	 NOTIFICATION_SCOPE},
+	{"createDestination", "POST", "/notifications/v1/destinations", 1, 5, 0, OPERATION_GRANTLESS | OPERATION_BODY, none,
+	 destination_create, NOTIFICATION_SCOPE},
+	{"getDestination", "GET", "/notifications/v1/destinations/{destinationId}", 1, 5, 0, OPERATION_GRANTLESS, none,
+	 destination_get, NOTIFICATION_SCOPE},
+	{"deleteDestination", "DELETE", "/notifications/v1/destinations/{destinationId}", 1, 5, 0, OPERATION_GRANTLESS,
+	 none, destination_delete, NOTIFICATION_SCOPE},
+	{"sqs", "POST", "/_sqs", 0, 0, 0, OPERATION_OPEN, none, sqs_run, NULL},
 };
 
 const size_t operation_count = lengthof(operations);

@@ -96,7 +96,7 @@ add_item(Order *order, const char *sku, int64_t quantity)
 	snprintf(line->id, sizeof(line->id), "%014lld", (long long) random_below(100000000000000));
 	line->sku = xstrdup(sku);
 	line->ordered = quantity;
-	line->price = offer != NULL && offer->has_price ? offer->price : 1999;
+	line->price = offer != NULL && offer->has_price ? offer_current_price(offer) : 1999;
 	snprintf(line->asin, sizeof(line->asin), "%s", offer != NULL && offer->asin[0] != '\0' ? offer->asin : "B0UNKNOWN0");
 	if (catalog_exists(line->asin))
 		catalog_title(line->asin, title, sizeof(title));
@@ -229,7 +229,10 @@ place(const json_t *spec, Seller *seller, const Marketplace *market, const char 
 	else if (seller->item_list.count == 0 || !add_random_items(order, json_get_int(spec, "lines", 3)))
 		*problem = xprintf("%s has no live offers in %s", seller->id, market->country);
 	if (*problem == NULL && order->items.count > 0)
+	{
+		notify_order(order, "OrderStatusChange", "");
 		return order;
+	}
 	if (*problem == NULL)
 		*problem = xstrdup("an order has at least one item");
 	order_undo(order);
@@ -366,6 +369,8 @@ order_control(Order *order, const char *action, const json_t *spec, char **probl
 	if (*problem != NULL)
 		return NULL;
 	order_touch(order);
+	if (strcmp(action, "cancel_request") == 0)
+		notify_order(order, "BuyerRequestedChange", "Buyer Requested Cancel");
 	return order_control_json(order);
 }
 

@@ -96,6 +96,7 @@ order_touch(Order *order)
 
 	now -= now % MILLISECOND;
 	order->updated = now > order->updated ? now : order->updated + MILLISECOND;
+	notify_order(order, "OrderStatusChange", "");
 }
 
 typedef struct Search

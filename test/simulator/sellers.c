@@ -20,6 +20,7 @@ seller_free(void *value)
 	table_free(seller->items, NULL);
 	json_decref(seller->absent);
 	json_decref(seller->suspended);
+	json_decref(seller->subscriptions);
 	free(seller->store_name);
 	free(seller->region);
 	free(seller->plan);
@@ -54,6 +55,7 @@ seller_get(const char *id)
 	seller->store_name = xprintf("Store of %s", id);
 	seller->absent = json_array();
 	seller->suspended = json_array();
+	seller->subscriptions = json_array();
 	seller->items = table_new();
 	table_put(sellers, id, seller);
 	return seller;
