@@ -190,7 +190,7 @@ find_column(TupleDesc desc, const char *name, WatchedColumn *column)
 	return false;
 }
 
-/* The watched columns among the arguments; false when one is not there (renamed or dropped since). */
+/* The watched columns among the arguments; false when one is not there (renamed or dropped since) or none is named. */
 static bool
 parse_columns(ParsedTrigger *parsed, const Trigger *trigger, TupleDesc desc)
 {
@@ -199,7 +199,7 @@ parse_columns(ParsedTrigger *parsed, const Trigger *trigger, TupleDesc desc)
 	Oid output;
 
 	if (count < 0)
-		return true; /* a TRUNCATE trigger has none */
+		return false; /* a TRUNCATE trigger has none and needs none */
 	if (!find_column(desc, trigger->tgargs[ARG_KEY], &parsed->key))
 		return false;
 	parsed->key_type = getBaseType(TupleDescAttr(desc, parsed->key.index)->atttypid);
@@ -536,6 +536,8 @@ note_update(ParsedTrigger *parsed, TupleTableSlot *old, TupleTableSlot *new)
 static void
 note_event(ParsedTrigger *parsed, const TriggerData *data)
 {
+	if (parsed->watched_id <= 0)
+		return; /* not a trigger that we created */
 	if (!TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		need_rescan(key_set(parsed), "truncated");
 	else if (!parsed->usable)
