@@ -80,7 +80,7 @@ comment on table amzmp.brake_count is 'Inner: how many offers changed in each mi
  * The changes that may be written. Everything else about them is noted: what is held, what is no longer asked for,
  * what was counted.
  */
-create function amzmp._brake(account_id bigint, skus text[], changes amzmp.desired_change[], cause jsonb, decided text)
+create function amzmp._brake(account_id bigint, skus text[], changes amzmp.desired_change[], cause jsonb, decided bigint)
     returns amzmp.desired_change[]
     language plpgsql
     volatile
@@ -88,11 +88,11 @@ create function amzmp._brake(account_id bigint, skus text[], changes amzmp.desir
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    judged constant amzmp.desired_change[] := amzmp._brake_judged(changes, decided);
+    judged constant amzmp.desired_change[] := amzmp._brake_judged(account_id, changes, decided);
     discarded amzmp.desired_change[];
     held amzmp.desired_change[];
 begin
-    perform amzmp._brake_forget(account_id, skus, changes);
+    perform amzmp._brake_forget(account_id, skus, judged);
     if judged = '{}' then
         return changes;
     end if;
@@ -105,21 +105,26 @@ begin
 end
 $$;
 
--- Changes that the brake looks at at all.
-create function amzmp._brake_judged(changes amzmp.desired_change[], decided text)
+-- Changes that the brake looks at at all: not those of a batch that a person has just decided.
+create function amzmp._brake_judged(account_id bigint, changes amzmp.desired_change[], decided bigint)
     returns amzmp.desired_change[]
     language sql
-    immutable
+    stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
     select array(
         select c
-        from unnest(changes) as c
+        from unnest($2) as c
         where not c.free
             and c.old_value is not null
-            and c.facet is distinct from decided
             and (c.facet = 'price' or c.new_value = 0)
+            and not exists (
+                select
+                from amzmp.brake_batch as b
+                where (b.account_id, b.batch_id, b.facet) = ($1, $3, c.facet)
+                    and c.channel_id in (0, b.channel_id)
+            )
     )
 $$;
 
@@ -147,9 +152,9 @@ $$;
 
 /*
  * What was held or discarded no longer counts once the shop asks for something else: a held change is taken back
- * when the wanted value is the present one again, a discarded one when it is any other than the discarded.
+ * when the wanted value is no longer one to hold, a discarded one when it is any other than the discarded.
  */
-create function amzmp._brake_forget(account_id bigint, skus text[], changes amzmp.desired_change[])
+create function amzmp._brake_forget(account_id bigint, skus text[], judged amzmp.desired_change[])
     returns void
     language plpgsql
     volatile
@@ -165,7 +170,7 @@ begin
         and (b.account_id, b.batch_id) = (i.account_id, i.batch_id)
         and b.state <> 'released'
         and not exists (
-            select from unnest(changes) as c
+            select from unnest(judged) as c
             where c.sku = i.sku
                 and c.facet = b.facet
                 and c.channel_id in (0, b.channel_id)
@@ -342,6 +347,17 @@ begin
 end
 $$;
 
+-- A number with its noun.
+create function amzmp._count_of(number bigint, one text, many text)
+    returns text
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select number || ' ' || case number when 1 then one else many end
+$$;
+
 -- Put changes into the open batches of their channels and facets, and tell whoever listens.
 create function amzmp._brake_hold(account_id bigint, held amzmp.desired_change[], cause jsonb)
     returns void
@@ -357,8 +373,8 @@ begin
     insert into amzmp.brake_batch (account_id, channel_id, facet, reason)
     select _brake_hold.account_id, h.channel_id, h.facet,
         case h.facet
-            when 'price' then format('%s prices change at once, or by an unusual amount', count(*))
-            else format('%s offers would be sold out at once', count(*))
+            when 'price' then format('%s change at once, or by an unusual amount', amzmp._count_of(count(*), 'price', 'prices'))
+            else format('%s would be sold out at once', amzmp._count_of(count(*), 'offer', 'offers'))
         end
     from unnest(held) as h
     group by h.channel_id, h.facet
@@ -381,7 +397,7 @@ begin
         group by b.batch_id, b.channel_id, b.facet
     loop
         perform amzmp._log(account_id, batch.channel_id, 'warning', 'brake', batch.batch_id::text,
-            format('%s changes of %s held for a person', batch.added, batch.facet),
+            format('%s of %s held for a person', amzmp._count_of(batch.added, 'change', 'changes'), batch.facet),
             jsonb_build_object('batch', batch.batch_id, 'cause', cause));
         perform pg_notify('amzmp_brake', jsonb_build_object('account_id', account_id, 'channel_id', batch.channel_id,
                 'batch', batch.batch_id, 'facet', batch.facet, 'held', batch.added)::text);
@@ -394,7 +410,7 @@ $$;
  */
 
 -- Close a batch; its SKUs. Error AZ203 where there is nothing to decide.
-create function amzmp._brake_close(account_id bigint, batch bigint, state text, out facet text, out skus text[])
+create function amzmp._brake_close(account_id bigint, batch bigint, state text, out skus text[])
     language plpgsql
     volatile
     parallel unsafe
@@ -409,7 +425,7 @@ begin
         closed_at = now(),
         closed_by = amzmp._caller()
     where (b.account_id, b.batch_id, b.state) = (_brake_close.account_id, _brake_close.batch, 'held')
-    returning b.facet, b.channel_id into facet, channel_id;
+    returning b.channel_id into channel_id;
     if not found then
         perform amzmp._fail('AZ203', format('no batch %s is held in this account', batch), null,
             'Look into amzmp.brake for the batches that wait.');
@@ -434,12 +450,11 @@ create function amzmp._release_brake(account text, batch bigint)
 as $$
 declare
     account_id constant bigint := (amzmp._account(account)).account_id;
-    closed record;
+    skus text[];
 begin
-    closed := amzmp._brake_close(account_id, batch, 'released');
-    perform amzmp._recompute(account_id, closed.skus,
-        jsonb_build_object('role', amzmp._caller(), 'released_batch', batch), closed.facet);
-    return cardinality(closed.skus);
+    skus := amzmp._brake_close(account_id, batch, 'released');
+    perform amzmp._recompute(account_id, skus, jsonb_build_object('role', amzmp._caller(), 'released_batch', batch), batch);
+    return cardinality(skus);
 end
 $$;
 
@@ -453,11 +468,8 @@ create function amzmp._discard_brake(account text, batch bigint)
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    closed record;
 begin
-    closed := amzmp._brake_close((amzmp._account(account)).account_id, batch, 'discarded');
-    return cardinality(closed.skus);
+    return cardinality(amzmp._brake_close((amzmp._account(account)).account_id, batch, 'discarded'));
 end
 $$;
 

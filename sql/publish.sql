@@ -333,11 +333,12 @@ begin
     update amzmp.listing as l
     set state = s.state,
         state_reason = s.reason,
-        state_at = case when l.state = s.state then l.state_at else now() end,
-        read_due_at = case when s.state = 'pending' then l.read_due_at end
+        state_at = case when l.state = s.state then l.state_at else now() end
     from unnest(states) as s
     where (l.account_id, l.channel_id, l.sku) = (_enter.account_id, s.channel_id, s.sku)
         and (l.state, l.state_reason) is distinct from (s.state, s.reason);
+
+    perform amzmp._share_stock(account_id, array(select s.sku from unnest(states) as s));
 
     foreach failure in array array(select s from unnest(states) as s where s.code is not null)
     loop
@@ -348,6 +349,38 @@ begin
     using unnest(states) as s
     where (p.account_id, p.channel_id, p.kind, p.subject) = (_enter.account_id, s.channel_id, 'publish', s.sku)
         and s.code is null;
+end
+$$;
+
+-- Stock can be sent while an offer that the merchant ships is listed in any channel. What was live is forgotten with
+-- the last one.
+create function amzmp._share_stock(account_id bigint, skus text[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.inventory as i
+    set listed = s.listed,
+        remote_quantity = case when s.listed then i.remote_quantity end,
+        submitted_quantity_at = case when s.listed then i.submitted_quantity_at end
+    from (
+        select k.sku, exists (
+                select
+                from amzmp.channel as c
+                join amzmp.listing as l using (account_id, channel_id)
+                where c.account_id = _share_stock.account_id
+                    and l.sku = k.sku
+                    and l.listed
+                    and l.fulfillment = 'merchant'
+            ) as listed
+        from (select distinct u.sku from unnest(_share_stock.skus) as u (sku)) as k
+    ) as s
+    where (i.account_id, i.sku, i.fulfillment_channel) = (_share_stock.account_id, s.sku, 'DEFAULT')
+        and i.listed is distinct from s.listed;
 end
 $$;
 
@@ -520,6 +553,7 @@ declare
     skus constant text[] := array(select distinct s.sku from unnest(seen) as s);
 begin
     perform amzmp._lock_skus(account_id, skus);
+    perform amzmp._was_read(account_id, answers);
     perform amzmp._observe(account_id, seen);
     perform amzmp._keep_issues(account_id, array(
             select (s.channel_id, s.sku, s.issues, s.seen_at)::amzmp.issue_report from unnest(seen) as s
@@ -532,6 +566,25 @@ end
 $$;
 
 comment on function amzmp._handle_read(amzmp.answer_row[]) is 'Inner: apply what Amazon was seen to have, and take each listing its next step.';
+
+-- The readings that were due have been made, or were attempted.
+create function amzmp._was_read(account_id bigint, answers amzmp.answer_row[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.listing as l
+    set read_due_at = null
+    from unnest(answers) as a,
+        lateral amzmp._asked_skus((a.request).params) as q (sku)
+    where (l.account_id, l.channel_id, l.sku) = (_was_read.account_id, (a.request).channel_id, q.sku)
+        and l.read_due_at is not null;
+end
+$$;
 
 /*
  * Note what was seen. What we expect to be live follows it where we never sent anything (the SKU is adopted), and for
@@ -567,18 +620,15 @@ begin
         and s.summary is not null;
 
     update amzmp.inventory as i
-    set listed = i.listed or not s.by_amazon and s.adopted,
-        observed_quantity = s.quantity,
+    set observed_quantity = s.quantity,
         observed_at = amazon_now,
         remote_quantity = case
             when i.submitted_quantity_at is null and i.in_flight_request is null then s.quantity
             else i.remote_quantity
         end
     from (
-        select distinct on (e.sku) e.sku, e.quantity, e.by_amazon,
-            l.state = 'queued' and (l.asin is null or l.asin = e.summary ->> 'asin') as adopted
+        select distinct on (e.sku) e.sku, e.quantity
         from unnest(seen) as e
-        join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (_observe.account_id, e.channel_id, e.sku)
         where e.summary is not null
         order by e.sku, e.seen_at desc
     ) as s
@@ -701,9 +751,7 @@ begin
             now() + amzmp._read_delay(_look_again.account_id, max(now() - coalesce(l.submitted_price_at, l.state_at))) as at
         from unnest(seen) as s
         join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (_look_again.account_id, s.channel_id, s.sku)
-        left join amzmp._price_first(_look_again.account_id, array(select e.sku from unnest(seen) as e)) as w on w.sku = l.sku
         where l.state = 'pending'
-            or l.listed and w.sku is not null and not l.price_differs
         group by l.channel_id
         union all
         select (a.request).channel_id, array_agg(q.sku order by q.sku),
@@ -856,7 +904,7 @@ begin
 
     insert into amzmp.match_candidate (account_id, channel_id, sku, asin, title, brand, image, product_type, method, score)
     select _match.account_id, _match.channel_id, l.sku, i.asin, i.title, i.brand, i.image, i.product_type, 'ean',
-        0.5 + amzmp._title_score(p.title, i.title) / 2
+        round(0.5 + amzmp._title_score(p.title, i.title) / 2, 2)
     from unnest(waiting) as l
     join amzmp.channel as c on (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
     join amzmp._catalog_items(body, c.marketplace_id) as i
@@ -893,6 +941,13 @@ begin
                 where (m.account_id, m.channel_id, m.sku) = (l.account_id, l.channel_id, l.sku)
             ) as k
         ));
+
+    delete from amzmp.match_candidate as k
+    using amzmp.listing as l
+    where (k.account_id, k.channel_id) = (_match.account_id, _match.channel_id)
+        and k.sku = any (skus)
+        and (l.account_id, l.channel_id, l.sku) = (k.account_id, k.channel_id, k.sku)
+        and l.state = 'queued';
     perform amzmp._plan_puts(account_id, channel_id, skus);
 end
 $$;
@@ -1154,7 +1209,7 @@ $$;
 
 comment on function amzmp._handle_put(amzmp.answer_row[]) is 'Inner: apply the answers to puts and begin to ask for the verdict.';
 
--- From now on Amazon knows these SKUs, so prices and stock can be sent.
+-- Amazon has taken these SKUs; its verdict is due.
 create function amzmp._accepted(account_id bigint, answers amzmp.answer_row[])
     returns void
     language plpgsql
@@ -1164,14 +1219,6 @@ create function amzmp._accepted(account_id bigint, answers amzmp.answer_row[])
 as $$
 #variable_conflict use_column
 begin
-    update amzmp.inventory as i
-    set listed = true
-    from unnest(answers) as a,
-        lateral amzmp._submission_verdict(a) as v
-    where v.accepted
-        and not i.listed
-        and (i.account_id, i.sku, i.fulfillment_channel) = (_accepted.account_id, (a.request).subject, 'DEFAULT');
-
     update amzmp.listing as l
     set published_at = coalesce(l.published_at, a.answered_at),
         verdict_due_at = a.answered_at + amzmp._account_interval(l.account_id, l.channel_id, 'verdict_wait')
@@ -1219,7 +1266,7 @@ create function amzmp._after_write(account_id bigint, skus text[], finished bigi
 as $$
 #variable_conflict use_column
 declare
-    shown record;
+    open record;
 begin
     perform amzmp._settle_unwanted(account_id, skus, finished);
 
@@ -1238,20 +1285,17 @@ begin
                 and l.state_reason is not distinct from amzmp._off_sale_reason()
         ));
 
-    -- Stock that waits for a price, or a state that waits for a verdict, needs a reading.
-    for shown in
+    for open in
         select l.channel_id, array_agg(l.sku order by l.sku) as skus
         from amzmp.channel as c
         join amzmp.listing as l using (account_id, channel_id)
-        left join amzmp._price_first(_after_write.account_id, _after_write.skus) as w on w.sku = l.sku
         where c.account_id = _after_write.account_id
             and l.sku = any (_after_write.skus)
-            and l.listed
+            and l.state = 'pending'
             and l.read_due_at is null
-            and (l.state = 'pending' or w.sku is not null and not l.price_differs)
         group by l.channel_id
     loop
-        perform amzmp._look(account_id, shown.channel_id, shown.skus, now() + amzmp._read_delay(account_id, '0'), null);
+        perform amzmp._look(account_id, open.channel_id, open.skus, now() + amzmp._read_delay(account_id, '0'), null);
     end loop;
 end
 $$;
@@ -1468,7 +1512,7 @@ $$;
 
 comment on function amzmp._handle_delete(amzmp.answer_row[]) is 'Inner: apply the answers to deletions.';
 
--- Nothing is live any more of what was deleted. The stock ends with the last channel's offer.
+-- Nothing is live any more of what was deleted.
 create function amzmp._forget_removed(account_id bigint, skus text[])
     returns void
     language plpgsql
@@ -1488,24 +1532,6 @@ begin
         and (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
         and l.sku = any (skus)
         and l.state = 'removed';
-
-    update amzmp.inventory as i
-    set listed = false,
-        remote_quantity = null,
-        submitted_quantity = null,
-        submitted_quantity_at = null,
-        submitted_quantity_request = null
-    where i.account_id = _forget_removed.account_id
-        and i.sku = any (skus)
-        and i.listed
-        and not exists (
-            select
-            from amzmp.channel as c
-            join amzmp.listing as l using (account_id, channel_id)
-            where c.account_id = i.account_id
-                and l.sku = i.sku
-                and l.listed
-        );
 end
 $$;
 
@@ -1562,17 +1588,17 @@ begin
                 and l.read_due_at is null
         ), cause);
 
-    -- Begin anew with what failed for a reason that may be gone by now, and read what should have been read.
+    -- Begin anew with what failed for a reason that may be gone by now (its penalty ended, or was released), and read
+    -- what should have been read.
     with again as (
         select l.sku
         from amzmp.listing as l
-        join amzmp.penalty as p
+        left join amzmp.penalty as p
             on (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
         where (l.account_id, l.channel_id) = (_flow_send_products.account_id, _flow_send_products.channel_id)
             and l.state = 'rejected'
             and l.wanted
-            and not p.gave_up
-            and p.until <= now()
+            and (p.subject is null or not p.gave_up and p.until <= now())
     ), begun as (
         update amzmp.listing as l
         set state = 'queued',

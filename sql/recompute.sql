@@ -24,7 +24,7 @@ create type amzmp.desired_change as (
 
 comment on type amzmp.desired_change is 'Inner: a change of a desired value that the brake is to judge.';
 
-create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, decided text default null)
+create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, decided bigint default null)
     returns void
     language plpgsql
     volatile
@@ -43,11 +43,12 @@ begin
     changes := amzmp._brake(account_id, offered, changes, cause, decided);
     perform amzmp._set_desired(account_id, changes, cause);
     perform amzmp._report_incomplete(account_id, offered);
+    perform amzmp._try_rejected(account_id, changes, cause);
     perform amzmp._plan_sends(account_id, offered);
 end
 $$;
 
-comment on function amzmp._recompute(bigint, text[], jsonb, text) is 'Inner: bring desired prices and quantities of these SKUs up to date. decided: the facet (price, stock) that a person has approved, which the brake lets pass.';
+comment on function amzmp._recompute(bigint, text[], jsonb, bigint) is 'Inner: bring desired prices and quantities of these SKUs up to date. decided: a batch of the brake that a person has just released, which passes.';
 
 -- Most products of a shop may not be offered at all; these are, or were.
 create function amzmp._offered_skus(account_id bigint, skus text[])
@@ -217,6 +218,46 @@ begin
     from unnest(changes) as c
     where c.facet = 'price'
         and (l.account_id, l.channel_id, l.sku) = (_set_desired.account_id, c.channel_id, c.sku);
+end
+$$;
+
+/*
+ * Begin anew with rejected offers whose values have changed, where that may be what they were rejected for.
+ */
+create function amzmp._try_rejected(account_id bigint, changes amzmp.desired_change[], cause jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    again record;
+begin
+    for again in
+        with tried as (
+            update amzmp.listing as l
+            set state = 'queued',
+                state_reason = 'changed in the shop, tried again',
+                state_at = now()
+            from unnest(changes) as c,
+                amzmp.penalty as p
+            where l.account_id = _try_rejected.account_id
+                and l.sku = c.sku
+                and c.channel_id in (0, l.channel_id)
+                and l.state = 'rejected'
+                and l.wanted
+                and (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
+                and p.code = any (case c.facet when 'price' then array['REJECTED', 'NO_PRICE'] else array['NO_STOCK'] end)
+            returning l.channel_id, l.sku
+        )
+        select t.channel_id, array_agg(t.sku order by t.sku) as skus
+        from tried as t
+        group by t.channel_id
+    loop
+        perform amzmp._look(account_id, again.channel_id, again.skus, now(), cause);
+    end loop;
 end
 $$;
 

@@ -238,12 +238,43 @@ begin
 
     if planned + hurried > 0 then
         perform amzmp._wake();
+        perform amzmp._look_for_prices(account_id, skus);
     end if;
     return planned;
 end
 $$;
 
 comment on function amzmp._plan_sends(bigint, text[], jsonb, bigint[]) is 'Inner: queue PATCH requests for what differs, for these SKUs or for all of the account.';
+
+-- Stock that waits until an offer shows its price: look whether it does. Whoever reads the answer plans again.
+create function amzmp._look_for_prices(account_id bigint, skus text[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    hidden record;
+begin
+    for hidden in
+        select l.channel_id, array_agg(l.sku order by l.sku) as skus
+        from amzmp._price_first(_look_for_prices.account_id, _look_for_prices.skus) as w
+        join amzmp.channel as c
+            on c.account_id = _look_for_prices.account_id and c.active and not c.dropped
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, w.sku)
+        where l.wanted
+            and l.listed
+            and not l.price_differs
+            and l.read_due_at is null
+        group by l.channel_id
+    loop
+        perform amzmp._look(account_id, hidden.channel_id, hidden.skus, now() + amzmp._read_delay(account_id, '0'), null);
+    end loop;
+end
+$$;
 
 /*
  * The body of a PATCH.
