@@ -199,9 +199,9 @@ declare
 begin
     perform amzmp._hook_of_caller(acc, 0, 'stock');
     if exists (select from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = id and p.failed_at is null) then
-        perform amzmp._import_order(acc, id);
+        perform amzmp._import_order(acc, id, true);
     else
-        perform amzmp._settle_orders(acc, array[id]);
+        perform amzmp._settle_orders(acc, array[id], true);
     end if;
     return query
         select m.sku, sum(m.quantity)::integer
@@ -236,6 +236,7 @@ begin
         update amzmp.orders o
            set import_state = 'quarantined', failure_reason = 'stock: ' || message
          where o.account_id = acc and o.amazon_order_id = id;
+        perform amzmp._settle_reservations(acc, array[id], false);
         perform amzmp._log(acc, 0, 'error', 'order', id, 'the shop''s stock could not be changed: ' || message);
         return;
     end if;
@@ -254,7 +255,6 @@ begin
         perform amzmp._log(acc, 0, 'warning', 'order', id,
             'sold, but the shop has no such row: ' || array_to_string(absent, ', '));
     end if;
-    perform amzmp._settle_reservations(acc, array[id]);
     perform amzmp._queue_deliveries(acc, array[id]);
 end
 $$;
@@ -294,7 +294,7 @@ begin
      where o.account_id = acc and o.amazon_order_id = id and o.import_state = 'imported' and o.delivered_at is null
     returning o.channel_id into channel;
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
-    perform amzmp._settle_reservations(acc, array[id]);
+    perform amzmp._settle_reservations(acc, array[id], false);
     perform amzmp._log(acc, channel, 'info', 'order', id, 'delivered to the shop' || coalesce(' as ' || $3, ''));
 end
 $$;

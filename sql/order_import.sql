@@ -506,7 +506,7 @@ end
 $$;
 
 -- Import one order; if it cannot be, say so at its parked row and leave it there.
-create function amzmp._import_order(account_id bigint, amazon_order_id text) returns void
+create function amzmp._import_order(account_id bigint, amazon_order_id text, stock_follows boolean default false) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -517,7 +517,7 @@ declare
     message text;
 begin
     begin
-        perform amzmp._import_orders(acc, array[id]);
+        perform amzmp._import_orders(acc, array[id], $3);
     exception
         when serialization_failure or deadlock_detected or lock_not_available then
             raise;
@@ -537,7 +537,7 @@ $$;
  * hold only lose their parked row. What a newer version leaves out (a pending order has no amounts, an application
  * without the role gets no address) does not erase what an earlier one told.
  */
-create function amzmp._import_orders(account_id bigint, order_ids text[]) returns void
+create function amzmp._import_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -694,7 +694,7 @@ begin
     )
     delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (ids);
 
-    perform amzmp._settle_orders(acc, ids);
+    perform amzmp._settle_orders(acc, ids, $3);
 end
 $$;
 
@@ -721,23 +721,26 @@ $$;
  * All of this is a function of the stored state and can be repeated at will. The orders are locked first, in one
  * sequence, so that two processes never settle the same order at once.
  */
-create function amzmp._settle_orders(account_id bigint, order_ids text[]) returns void
+create function amzmp._settle_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
     ids alias for $2;
+    follows alias for $3;
 begin
     perform from amzmp.orders o
       where o.account_id = acc and o.amazon_order_id = any (ids) order by o.amazon_order_id for update;
     perform amzmp._match_items(acc, ids);
     perform amzmp._settle_movements(acc, ids);
-    perform amzmp._settle_reservations(acc, ids);
+    perform amzmp._settle_reservations(acc, ids, follows);
     perform amzmp._settle_claims(acc, ids);
     perform amzmp._settle_states(acc, ids);
     perform amzmp._settle_shipments(acc, ids);
-    perform amzmp._queue_deliveries(acc, ids);
+    if not follows then
+        perform amzmp._queue_deliveries(acc, ids);
+    end if;
 end
 $$;
 
@@ -746,8 +749,10 @@ $$;
  * item_key). An account without a source has no products to compare with; there every SKU counts as known.
  */
 create function amzmp._match_items(account_id bigint, order_ids text[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
     update amzmp.order_item i
        set shop_sku = k.sku
       from (select u.amazon_order_id, u.order_item_id,
@@ -767,12 +772,15 @@ create function amzmp._match_items(account_id bigint, order_ids text[]) returns 
                and u.shop_sku is null) as k
      where i.account_id = _match_items.account_id and i.amazon_order_id = k.amazon_order_id
        and i.order_item_id = k.order_item_id and k.sku is not null;
+end
 $$;
 
 -- A line's movements must add up to what its latest state asks for; the difference becomes the next movement.
 create function amzmp._settle_movements(account_id bigint, order_ids text[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
     insert into amzmp.movement (account_id, order_item_id, revision, amazon_order_id, sku, quantity, cause, reduces_stock)
     select i.account_id, i.order_item_id, coalesce(m.revision, 0) + 1, i.amazon_order_id, i.shop_sku,
            -(s.sold + coalesce(m.moved, 0)),
@@ -796,22 +804,26 @@ create function amzmp._settle_movements(account_id bigint, order_ids text[]) ret
      where o.account_id = _settle_movements.account_id and o.amazon_order_id = any (order_ids)
        and i.shop_sku is not null and s.sold + coalesce(m.moved, 0) <> 0
        and (amzmp._status_rank(o.status) is not null or m.revision is null);
+end
 $$;
 
 /*
  * What is held back from sale for a line: units ordered and not paid; units sold that are still to be written into the
  * shop's stock; and where amzmp does not write it, units sold until the shop has taken the order over (its delivery
- * function ran) or the order is closed.
+ * function ran) or the order is closed. stock_follows: the shop's stock is written next in this very transaction, so
+ * that nothing needs to be held for it.
  */
-create function amzmp._settle_reservations(account_id bigint, order_ids text[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+create function amzmp._settle_reservations(account_id bigint, order_ids text[], stock_follows boolean) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
     with held as materialized (
         select i.account_id, i.amazon_order_id, i.order_item_id, i.shop_sku, o.status, o.delivered_at, i.claimed,
                greatest(0, amzmp._claimed_units(o.status, o.fulfilled_by, i.quantity_ordered, i.quantity_fulfilled,
                                     i.quantity_unfulfilled, i.cancellation -> 'cancellationExecution' is not null)
                            + m.moved)
-               + greatest(0, -m.to_apply)
+               + case when stock_follows then 0 else greatest(0, -m.to_apply) end
                + case when o.delivered_at is null and o.status in ('UNSHIPPED', 'PARTIALLY_SHIPPED')
                       then greatest(0, -m.not_ours) else 0 end as quantity
           from amzmp.orders o
@@ -841,6 +853,7 @@ create function amzmp._settle_reservations(account_id bigint, order_ids text[]) 
       from held h
      where h.quantity = 0 and r.account_id = h.account_id and r.amazon_order_id = h.amazon_order_id
        and r.order_item_id = h.order_item_id and r.released_at is null;
+end
 $$;
 
 /*
@@ -894,8 +907,12 @@ $$;
 
 -- Held while a line is unknown, released by itself when none is any more. A cancelled order is held for nobody.
 create function amzmp._settle_states(account_id bigint, order_ids text[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+declare
+    logged bigint;
+begin
     with wanted as materialized (
         select o.account_id, o.amazon_order_id, o.channel_id, o.import_state as was, u.skus,
                case when u.skus is not null and o.status is distinct from 'CANCELLED' then 'held_unknown_item'
@@ -913,10 +930,11 @@ create function amzmp._settle_states(account_id bigint, order_ids text[]) return
          where o.account_id = w.account_id and o.amazon_order_id = w.amazon_order_id and w.state <> w.was
         returning o.account_id, o.channel_id, o.amazon_order_id, w.state, w.skus
     )
-    select amzmp._log(c.account_id, c.channel_id, 'warning', 'order', c.amazon_order_id,
-               'the order is held, the shop does not know ' || c.skus)
-      from changed c where c.state = 'held_unknown_item'
-    union all
-    select amzmp._log(c.account_id, c.channel_id, 'info', 'order', c.amazon_order_id, 'the order is no longer held')
-      from changed c where c.state = 'imported';
+    select count(*) into logged
+      from changed c
+      cross join lateral amzmp._log(c.account_id, c.channel_id,
+            case c.state when 'imported' then 'info' else 'warning' end, 'order', c.amazon_order_id,
+            case c.state when 'imported' then 'the order is no longer held'
+                         else 'the order is held, the shop does not know ' || c.skus end);
+end
 $$;

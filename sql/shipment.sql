@@ -321,8 +321,10 @@ $$;
 
 -- Part of settling an order: decide the shipments whose answer was ambiguous by what Amazon shows of the order.
 create function amzmp._settle_shipments(account_id bigint, order_ids text[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
     update amzmp.shipment s
        set state = case when d.ours then 'confirmed' else 'refused' end,
            confirmed_at = case when d.ours then now() end,
@@ -340,4 +342,5 @@ create function amzmp._settle_shipments(account_id bigint, order_ids text[]) ret
                and s2.state = 'checking') as d
      where s.account_id = d.account_id and s.amazon_order_id = d.amazon_order_id
        and s.package_reference = d.package_reference and s.state = 'checking';
+end
 $$;
