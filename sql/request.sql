@@ -154,7 +154,7 @@ select amzmp._expose('amzmp._enqueue(text, text, jsonb, jsonb, regproc)', 'amzmp
 create function amzmp._lanes()
     returns table (account_id bigint, operation text, next_at timestamptz, method text, path text, endpoint text,
         after_lost_answer text, apply_in text, grantless_scope text, application_id bigint, generation bigint,
-        rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean)
+        rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text)
     language sql stable parallel restricted set search_path = pg_catalog, pg_temp
     begin atomic
     with recursive lane as (
@@ -174,7 +174,8 @@ create function amzmp._lanes()
            o.method, o.path, a.endpoint, o.after_lost_answer, o.apply_in, o.grantless_scope, a.application_id,
            a.generation + p.generation,
            (coalesce(o.rate, 1) * a.rate_scale)::float8, coalesce(o.burst, 1)::float8,
-           o.app_class, (o.app_rate * a.rate_scale)::float8, o.app_burst::float8, a.mode = 'sandbox'
+           o.app_class, (o.app_rate * a.rate_scale)::float8, o.app_burst::float8, a.mode = 'sandbox',
+           o.plan
       from lane l
       join amzmp.account a using (account_id)
       join amzmp.application p using (application_id)
@@ -223,9 +224,12 @@ begin
     select array_agg(taken.row) into claimed from taken;
 
     return query
-        select c.request_id, c.attempt::integer, c.max_attempts::integer, o.fixed || c.params, c.body::text
+        select c.request_id, c.attempt::integer, c.max_attempts::integer, o.given || c.params, c.body::text
           from unnest(claimed) c,
-               (select coalesce(x.fixed_params, '{}') as fixed from amzmp.operation x where x.name = _claim.operation) o
+               (select coalesce(x.fixed_params, '{}')
+                       || case when x.path like '%{sellerId}%' then jsonb_build_object('sellerId', a.seller_id) else '{}' end as given
+                  from amzmp.operation x, amzmp.account a
+                 where x.name = _claim.operation and a.account_id = _claim.account_id) o
          where c.render is null;
     -- one function as a rule, two at the most: each renders its whole share as a set
     for render_function in select distinct c.render from unnest(claimed) c where c.render is not null

@@ -177,7 +177,7 @@ read_lane(Lane *lane, uint64 i)
 		add_demand(lane, PLAN_ACCOUNT_SANDBOX, lane->account_id, "sandbox", 5, 15);
 		return;
 	}
-	add_demand(lane, PLAN_ACCOUNT_OPERATION, lane->account_id, lane->operation, lane->rate, column_double(i, 13));
+	add_demand(lane, PLAN_ACCOUNT_OPERATION, lane->account_id, column_text(i, 18), lane->rate, column_double(i, 13));
 	if (app_class != NULL)
 		add_demand(lane, PLAN_APPLICATION_CLASS, application, app_class, column_double(i, 15), column_double(i, 16));
 }

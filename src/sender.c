@@ -54,6 +54,7 @@ typedef struct LaneKey
 typedef struct Sender
 {
 	HttpPool *pool;
+	int connections; /* what the pool was last sized to */
 	HTAB *lanes;
 	MemoryContext turn;		 /* reset every turn */
 	bool usable;			 /* the extension is here in our version */
@@ -328,6 +329,11 @@ turn(Sender *sender)
 	long sleep_ms;
 
 	worker_check_in();
+	if (sender->connections != http_max_connections)
+	{
+		sender->connections = http_max_connections;
+		http_pool_resize(sender->pool, http_max_connections);
+	}
 	if (sender_take_wake(&sender->prepared_pending))
 		sender->refresh = true;
 	if (sender->refresh || sender->next_refresh <= GetCurrentTimestamp())
@@ -379,6 +385,7 @@ amzmp_sender_main(Datum arg)
 	(void) sql_failed(&sender, "recovering requests in flight",
 					  worker_transaction(recover, NULL, true, false, sender.turn));
 	database_register(MyDatabaseId);
+	sender.connections = http_max_connections;
 	sender.pool = http_pool_create(TopMemoryContext, http_max_connections);
 	for (;;)
 		turn(&sender);
