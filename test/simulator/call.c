@@ -296,6 +296,16 @@ print_answer(Call *call)
 	call->output_length = call->output == NULL ? 0 : strlen(call->output);
 }
 
+static void
+date_answer(Call *call)
+{
+	double skew = settings.date_skew;
+
+	if (call->fault != NULL && call->fault->kind == FAULT_SKEW)
+		skew += call->fault->seconds;
+	time_http(clock_now() + (Micros) (skew * (double) SECOND), call->date);
+}
+
 bool
 call_run(Call *call)
 {
@@ -313,6 +323,8 @@ call_run(Call *call)
 	if (done)
 	{
 		print_answer(call);
+		date_answer(call);
+		call->compress = settings.compress;
 		if (!starts_with(call->path, "/_control/"))
 			stats_finished(call);
 	}

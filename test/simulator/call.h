@@ -47,6 +47,8 @@ typedef struct Call
 	char *output; /* printed answer, or bytes that are not JSON */
 	size_t output_length;
 	char *output_type;
+	char date[40];    /* for the Date header */
+	bool compress;    /* if the client accepts it */
 	char *extra_name; /* one more header */
 	char *extra_value;
 	Fault *fault; /* a copy, owned */

@@ -26,6 +26,49 @@ report_issue(int64_t id, const char *sku, const char *code, const char *severity
 }
 
 static void
+count_up(json_t *work, const char *name)
+{
+	json_object_set_new(work, name, json_integer(json_get_int(work, name, 0) + 1));
+}
+
+/* The items that the header asked for, as getListingsItem shows them now. */
+static void
+add_items(const Job *job, json_t *report)
+{
+	const json_t *wanted = json_object_get(job->work, "report");
+	json_t *items = json_array();
+	int64_t errors = 0;
+	int64_t warnings = 0;
+	size_t i;
+	json_t *message;
+
+	if (wanted == NULL)
+	{
+		json_decref(items);
+		return;
+	}
+	json_array_foreach(json_object_get(job->work, "messages"), i, message)
+	{
+		const char *sku = json_get_text(message, "sku");
+		const Item *item = sku == NULL ? NULL : item_find(job->seller, sku);
+		json_t *shown = item == NULL ? NULL : item_json(item, job->market_ids, json_object_get(wanted, "includedData"));
+
+		if (shown == NULL)
+			continue;
+		if (issues_have_error(json_object_get(shown, "issues")))
+			errors++;
+		else if (json_array_size(json_object_get(shown, "issues")) > 0)
+			warnings++;
+		json_array_append_new(items, shown);
+	}
+	json_object_set_new(json_object_get(report, "summary"), "itemSummary",
+						json_pack("{s:I, s:I, s:I}", "items", (json_int_t) json_array_size(items), "errors",
+								  (json_int_t) errors, "warnings", (json_int_t) warnings));
+	json_object_set(json_object_get(report, "header"), "report", (json_t *) wanted);
+	json_object_set_new(report, "items", items);
+}
+
+static void
 finish(Job *job, const char *status)
 {
 	int64_t processed = json_get_int(job->work, "processed", 0);
@@ -36,18 +79,14 @@ finish(Job *job, const char *status)
 				  "errors", (json_int_t) json_get_int(job->work, "errors", 0), "warnings",
 				  (json_int_t) json_get_int(job->work, "warnings", 0), "messagesProcessed", (json_int_t) processed,
 				  "messagesAccepted", (json_int_t) (processed - invalid), "messagesInvalid", (json_int_t) invalid);
-	char *text = json_dumps(report, JSON_COMPACT);
+	char *text;
 
+	add_items(job, report);
+	text = json_dumps(report, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	job->result = document_new(job->seller, "feed", "application/json; charset=UTF-8");
 	document_fill(job->result, text, strlen(text), true);
 	json_decref(report);
 	job_end(job, status);
-}
-
-static void
-count_up(json_t *work, const char *name)
-{
-	json_object_set_new(work, name, json_integer(json_get_int(work, name, 0) + 1));
 }
 
 static void
@@ -246,6 +285,9 @@ document_problem(const Job *job, const json_t *document)
 		return "header.sellerId is not the seller of the feed.";
 	if (version == NULL || strcmp(version, "2.0") != 0)
 		return "header.version is 2.0.";
+	if (json_object_get(header, "report") != NULL &&
+		!json_is_array(json_object_get(json_object_get(header, "report"), "includedData")))
+		return "header.report.includedData is an array.";
 	if (!json_is_array(messages) || json_array_size(messages) == 0)
 		return "messages is empty.";
 	if (json_array_size(messages) > MOST_MESSAGES)
@@ -265,6 +307,8 @@ feed_process(Job *job)
 	else
 	{
 		json_object_set(job->work, "messages", json_object_get(document, "messages"));
+		if (json_object_get(json_object_get(document, "header"), "report") != NULL)
+			json_object_set(job->work, "report", json_object_get(json_object_get(document, "header"), "report"));
 		process_portion(job, NULL);
 	}
 	json_decref(document);

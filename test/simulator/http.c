@@ -174,7 +174,7 @@ accepts_gzip(const Call *call)
 {
 	const char *accepted = call_header(call, "accept-encoding");
 
-	return settings.compress && accepted != NULL && strstr(accepted, "gzip") != NULL && call->output_length > 200;
+	return call->compress && accepted != NULL && strstr(accepted, "gzip") != NULL && call->output_length > 200;
 }
 
 static void
@@ -211,12 +211,8 @@ static void
 add_headers(const Call *call, struct MHD_Response *response, bool packed)
 {
 	char text[64];
-	double skew = settings.date_skew;
 
-	if (call->fault != NULL && call->fault->kind == FAULT_SKEW)
-		skew += call->fault->seconds;
-	time_http(clock_now() + (Micros) (skew * (double) SECOND), text);
-	MHD_add_response_header(response, "Date", text);
+	MHD_add_response_header(response, "Date", call->date);
 	MHD_add_response_header(response, "x-amzn-RequestId", call->request_id);
 	if (call->status != 204)
 		MHD_add_response_header(response, "Content-Type",

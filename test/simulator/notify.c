@@ -41,6 +41,8 @@ envelope(const json_t *subscription, const char *type, bool camel, json_t *paylo
 	char notification[37];
 
 	uuid_text(notification);
+	if (strcmp(type, "LISTINGS_ITEM_STATUS_CHANGE") == 0)
+		type = "LISTINGS_ITEM_STATUS_CHANGED"; /* the schema's spelling; the subscription's lacks the D */
 	if (camel)
 		return json_pack("{s:s, s:s, s:s, s:o, s:O, s:{s:s, s:s, s:o, s:s}}", "notificationVersion", version,
 						 "notificationType", type, "payloadVersion", version, "eventTime", time_json(clock_now()),

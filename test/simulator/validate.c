@@ -57,13 +57,15 @@ percent_decode(const char *text, size_t length, const char **problem)
 	return out;
 }
 
-/* Name/Version (Language=...; Platform=...), backslash escapes */
+/* Name/Version (Language=...; Platform=...), backslash escapes; Amazon's own client sends a form of its own */
 static bool
 user_agent_has_form(const char *text)
 {
 	const char *at = text;
 	const char *open;
 
+	if (starts_with(text, "amazon-selling-partner-api-sdk/"))
+		return true;
 	while (*at != '\0' && *at != '/')
 		at += *at == '\\' && at[1] != '\0' ? 2 : 1;
 	if (at == text || *at != '/')
