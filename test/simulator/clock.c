@@ -2,8 +2,8 @@
  * clock.c: virtual time and the events that wait for it.
  *
  * Virtual time starts at the real time and runs `scale` times as fast; a test may also push it forward. Events (a
- * verdict, a shipment that becomes visible) are kept in a heap and run under the state lock at the start of every
- * request, so nothing ticks while nobody asks.
+ * verdict, a shipment that becomes visible) are kept in a heap and run under the state lock, at the start of every
+ * request and a few times a second besides.
  */
 #include "sim.h"
 
@@ -202,7 +202,7 @@ heap_pop(void)
 	}
 }
 
-/* Events that these events make wait for the next request, so that long work can be done in portions. */
+/* Events that these events make wait for the next round, so that long work can be done in portions. */
 void
 events_run(void)
 {

@@ -150,13 +150,18 @@ read_arguments(int argc, char **argv, Arguments *arguments)
 		die("--tls-cert and --tls-key", "give both or none");
 }
 
+/* Runs due events even when nobody asks anything, so that a feed goes on and a notification is sent in time. */
 static void
-wait_for_signal(const sigset_t *signals)
+run_until_signal(const sigset_t *signals)
 {
-	int received;
+	const struct timespec pause = {0, 20 * 1000 * 1000};
 
-	if (sigwait(signals, &received) != 0)
-		die("sigwait", strerror(errno));
+	while (sigtimedwait(signals, NULL, &pause) < 0)
+	{
+		pthread_mutex_lock(&state_lock);
+		events_run();
+		pthread_mutex_unlock(&state_lock);
+	}
 }
 
 int
@@ -200,7 +205,7 @@ main(int argc, char **argv)
 		die("cannot listen", strerror(errno));
 	write_number_file(arguments.pid_file, (long) getpid());
 	write_number_file(arguments.port_file, settings.port);
-	wait_for_signal(&signals);
+	run_until_signal(&signals);
 	http_stop();
 	if (arguments.port_file != NULL)
 		unlink(arguments.port_file);
