@@ -179,6 +179,7 @@ create function amzmp._batch_size() returns integer
     as $$ select 5000 $$;
 
 -- Did the trigger fire on the registered relation or below it? Anybody can attach our trigger function to a table of his own.
+-- A registered relation that is not there (renamed, dropped) is believed: reading it will fail, and that is to be seen.
 create function amzmp._is_part_of(part oid, watched_id bigint) returns boolean
     language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -187,8 +188,9 @@ create function amzmp._is_part_of(part oid, watched_id bigint) returns boolean
         union
         select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid
     )
-    select exists (select from amzmp.watched w join above a on a.oid = amzmp._relation_oid(w.relation)
-                    where w.watched_id = _is_part_of.watched_id)
+    select exists (select from amzmp.watched w
+                    where w.watched_id = _is_part_of.watched_id
+                      and coalesce(amzmp._relation_oid(w.relation) in (select a.oid from above a), true))
 $$;
 
 create function amzmp._shop_cause(xid xid8, role name, application text, at timestamptz) returns jsonb
@@ -226,6 +228,7 @@ declare
     s amzmp.source := amzmp._own_source(_take_changes.source_id);
     taken amzmp.source_change[];
     newest jsonb;
+    removed_count bigint;
 begin
     perform amzmp._take_marks(s);
     with due as materialized (
@@ -261,17 +264,20 @@ begin
              where coalesce(d.before, 0) < amzmp._batch_size())
         returning x.*
     )
-    select array_agg(a), (array_agg(a.cause order by a.cause ->> 'at' desc))[1]
-      into taken, newest
+    select array_agg(a), (array_agg(a.cause order by a.cause ->> 'at' desc))[1], (select count(*) from removed)
+      into taken, newest, removed_count
       from (select row(s.account_id, s.source_id, 0, g.watched_id, g.keys,
                        amzmp._shop_cause(g.xid, g.role, g.application, g.at))::amzmp.source_change as a
               from genuine g
             union all
             select o::amzmp.source_change from own o) x, lateral (select (x.a).*) as a;
     if taken is null then
-        -- what was seen is held by a transaction that has not ended: look again in a second
-        update amzmp.source x set retry_at = now() + interval '1 second'
-         where x.account_id = s.account_id and x.source_id = s.source_id;
+        if removed_count = 0 then
+            -- what was seen is held by a transaction that has not ended: look again in a second
+            update amzmp.source x set retry_at = now() + interval '1 second'
+             where x.account_id = s.account_id and x.source_id = s.source_id;
+            perform amzmp._wake();
+        end if;
         return;
     end if;
     if exists (select from unnest(taken) t where t.keys is null) then
@@ -404,35 +410,54 @@ end
 $$;
 select amzmp._expose('amzmp._take_page(bigint, text, amzmp.shop_row[])', 'public', 'Takes a page of a comparison. For the user runner of the source''s role.');
 
--- What no page contained is gone: all at once, so that the brake sees how much it is.
+-- Was a comparison asked for after the running one began, even by a mark that nobody has looked at yet?
+create function amzmp._asked_again(source amzmp.source) returns boolean
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+begin
+    perform amzmp._take_marks(source);
+    return source.rescan_requested_at > source.rescan_started_at
+        or exists (select from amzmp.source_change x
+                    where x.account_id = source.account_id and x.source_id = source.source_id and x.keys is null);
+end
+$$;
+
+-- What no page contained is gone: all at once, so that the brake sees how much it is. A relation that was truncated or
+-- changed in bulk behind the reading is compared again first, for its pages do not belong together.
 create function amzmp._end_rescan(source amzmp.source, total bigint, cause jsonb) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
+    again constant boolean := amzmp._asked_again(source);
     vanished text[];
 begin
-    with lost as (
-        update amzmp.product p
-           set gone = true, missing = false, read_at = now(), cause = _end_rescan.cause
-         where p.account_id = source.account_id and p.source_id = source.source_id and p.missing
-        returning p.sku
-    )
-    select array_agg(l.sku) into vanished from lost l;
-    if vanished is not null then
-        perform amzmp._recompute(source.account_id, vanished, _end_rescan.cause);
+    if not again then
+        with lost as (
+            update amzmp.product p
+               set gone = true, missing = false, read_at = now(), cause = _end_rescan.cause
+             where p.account_id = source.account_id and p.source_id = source.source_id and p.missing
+            returning p.sku
+        )
+        select array_agg(l.sku) into vanished from lost l;
+        if vanished is not null then
+            perform amzmp._recompute(source.account_id, vanished, _end_rescan.cause);
+        end if;
     end if;
     update amzmp.source x
        set rescan_started_at = null, rescan_after = null, rescan_rows = total, rescan_finished_at = now(),
-           accept_empty = false,
-           rescan_force = x.rescan_force and x.rescan_requested_at > x.rescan_started_at,
-           rescan_reason = case when x.rescan_requested_at > x.rescan_started_at then x.rescan_reason else 'interval' end,
-           rescan_due = case when x.rescan_requested_at > x.rescan_started_at then now()
+           accept_empty = again and x.accept_empty, rescan_force = again and x.rescan_force,
+           rescan_reason = case when again then x.rescan_reason else 'interval' end,
+           rescan_due = case when again then now()
                              else now() + coalesce(amzmp._setting_interval(x.account_id, x.channel_id, 'rescan_interval'), interval '1 day') end
      where x.account_id = source.account_id and x.source_id = source.source_id;
-    perform amzmp._log(source.account_id, source.channel_id, 'info', 'source', source.relation,
-                       format('compared: %s rows, %s gone', total, coalesce(cardinality(vanished), 0)),
-                       jsonb_build_object('reason', source.rescan_reason));
+    perform amzmp._wake();   -- the sender learns when it is due next
+    if not again then
+        perform amzmp._log(source.account_id, source.channel_id, 'info', 'source', source.relation,
+                           format('compared: %s rows, %s gone', total, coalesce(cardinality(vanished), 0)),
+                           jsonb_build_object('reason', source.rescan_reason));
+    end if;
 end
 $$;
 
@@ -469,6 +494,7 @@ begin
            set rescan_due = least(x.rescan_due, now()), rescan_requested_at = clock_timestamp(), rescan_reason = 'failed for long'
          where x.account_id = source.account_id and x.source_id = source.source_id;
     end if;
+    perform amzmp._wake();   -- the sender learns when to try again
 end
 $$;
 
