@@ -282,13 +282,28 @@ run_api(Call *call)
 	return call->fault == NULL || !call->fault->after || !must_wait(call);
 }
 
+/* Login with Amazon has a form of its own for errors. */
+static json_t *
+errors_json(const Call *call)
+{
+	const json_t *first = json_array_get(call->errors, 0);
+
+	if (call->operation == NULL || strcmp(call->operation->name, "token") != 0)
+		return json_pack("{s:O}", "errors", call->errors);
+	return json_pack("{s:s, s:s}", "error",
+					 call->status == 503  ? "temporarily_unavailable"
+					 : call->status > 499 ? "server_error"
+										  : json_get_text(first, "code"),
+					 "error_description", json_get_text(first, "message"));
+}
+
 static void
 print_answer(Call *call)
 {
 	if (call->errors != NULL && call->output == NULL)
 	{
 		json_decref(call->answer);
-		call->answer = json_pack("{s:O}", "errors", call->errors);
+		call->answer = errors_json(call);
 	}
 	if (call->answer == NULL || call->output != NULL)
 		return;
