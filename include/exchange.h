@@ -11,8 +11,8 @@
 /* Everything in flight lives in `lifetime`. */
 extern void exchange_init(MemoryContext lifetime);
 
-/* Begin the call of one claimed request. */
-extern void exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token);
+/* Begin the call of one claimed request. False when no call can be made of it: then it has ended as refused. */
+extern bool exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token);
 
 /* Begin a token request for the lane's key, whose lease the caller holds. False when the secrets cannot be had. */
 extern bool exchange_renew_token(HttpPool *pool, const Lane *lane);

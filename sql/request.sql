@@ -224,10 +224,10 @@ begin
     select array_agg(taken.row) into claimed from taken;
 
     return query
-        select c.request_id, c.attempt::integer, c.max_attempts::integer, o.given || c.params, c.body::text
+        select c.request_id, c.attempt::integer, c.max_attempts::integer, o.seller || c.params || o.fixed, c.body::text
           from unnest(claimed) c,
-               (select coalesce(x.fixed_params, '{}')
-                       || case when x.path like '%{sellerId}%' then jsonb_build_object('sellerId', a.seller_id) else '{}' end as given
+               (select case when x.path like '%{sellerId}%' then jsonb_build_object('sellerId', a.seller_id) else '{}' end as seller,
+                       coalesce(x.fixed_params, '{}') as fixed
                   from amzmp.operation x, amzmp.account a
                  where x.name = _claim.operation and a.account_id = _claim.account_id) o
          where c.render is null;
@@ -436,25 +436,35 @@ create function amzmp._postpone(account_id bigint, request_ids bigint[], delays_
      where r.account_id = _postpone.account_id and r.request_id = x.request_id and r.state = 'sending';
     end;
 
--- Inner, sender at its start: what an earlier sender had in flight. Only one sender lives in a database.
+-- Inner, sender at its start: what an earlier sender had in flight. Only one sender lives in a database. As after any lost
+-- answer (exchange.c): repeat, ask a person, or tell the handler that the answer is lost.
 create function amzmp._recover() returns bigint
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    lost amzmp.request[];
     one amzmp.request;
     recovered bigint;
+    failed_state text;
+    failed_text text;
 begin
-    update amzmp.request r set state = 'due'
+    update amzmp.request r
+       set state = case o.after_lost_answer when 'ask' then 'held' else 'due' end,
+           hold_reason = case o.after_lost_answer when 'ask'
+               then 'the server stopped while the answer was awaited and repeating is not safe: look at Amazon, then retry or cancel' end
       from amzmp.operation o
-     where r.state = 'sending' and o.name = r.operation and o.after_lost_answer = 'repeat' and r.attempt < r.max_attempts;
+     where r.state = 'sending' and o.name = r.operation
+       and (o.after_lost_answer = 'ask' or o.after_lost_answer = 'repeat' and r.attempt < r.max_attempts);
     get diagnostics recovered = row_count;
-    select array_agg(r) into lost from amzmp.request r where r.state = 'sending';
-    -- a loop because each lost answer is its own decision; there are few
-    foreach one in array coalesce(lost, '{}')
+    -- a loop because a handler that fails must not undo its neighbours; there are few
+    for one in select r.* from amzmp.request r where r.state = 'sending'
     loop
-        perform amzmp._complete(one.account_id, array[one.request_id], array[0], array['lost'], array[null::text],
-            array['AnswerLost'], array['the server stopped while the answer was awaited'], array[null::text]);
+        begin
+            perform amzmp._complete(one.account_id, array[one.request_id], array[0], array['lost'], array[null::text],
+                array['AnswerLost'], array['the server stopped while the answer was awaited'], array[null::text]);
+        exception when others then
+            get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
+            perform amzmp._complete_failed(one.account_id, one.request_id, 0, failed_state, failed_text);
+        end;
         recovered := recovered + 1;
     end loop;
     return recovered;

@@ -26,9 +26,9 @@
 #include "vault.h"
 #include "worker.h"
 
-#define SETTLE_BATCH	   256
+#define SETTLE_BATCH       256
 #define REQUEST_TIMEOUT_MS 60000
-#define MAX_RESPONSE	   (16 * 1024 * 1024)
+#define MAX_RESPONSE       (16 * 1024 * 1024)
 
 typedef struct Exchange
 {
@@ -60,8 +60,8 @@ typedef struct Batch
 	int count;
 } Batch;
 
-static MemoryContext in_flight = NULL;	/* Exchanges */
-static MemoryContext settling = NULL;	/* reset after each batch */
+static MemoryContext in_flight = NULL; /* Exchanges */
+static MemoryContext settling = NULL;  /* reset after each batch */
 
 void
 exchange_init(MemoryContext lifetime)
@@ -79,10 +79,11 @@ make_exchange(const Lane *lane)
 	return exchange;
 }
 
-void
-exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token)
+static void refuse(const Exchange *exchange, const ErrorData *error);
+
+static void
+start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token, Exchange *exchange)
 {
-	Exchange *exchange = make_exchange(lane);
 	SpapiCall call = {
 		.operation = lane->operation,
 		.method = lane->method,
@@ -95,9 +96,6 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 	};
 	HttpRequest request;
 
-	exchange->request_id = item->request_id;
-	exchange->attempt = item->attempt;
-	exchange->max_attempts = item->max_attempts;
 	memset(&request, 0, sizeof(request));
 	spapi_build(&call, &request);
 	request.timeout_ms = REQUEST_TIMEOUT_MS;
@@ -105,6 +103,38 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 	request.tag = exchange;
 	http_start(pool, &request);
 	spapi_forget(&request);
+}
+
+bool
+exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token)
+{
+	MemoryContext old = CurrentMemoryContext;
+	Exchange *exchange = make_exchange(lane);
+	ErrorData *volatile error = NULL;
+
+	exchange->request_id = item->request_id;
+	exchange->attempt = item->attempt;
+	exchange->max_attempts = item->max_attempts;
+	PG_TRY();
+	{
+		start(pool, lane, item, access_token, exchange);
+	}
+	PG_CATCH();
+	{
+		/* no transaction is open, so there is nothing else to clean up */
+		MemoryContextSwitchTo(settling);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (error != NULL)
+	{
+		refuse(exchange, error);
+		pfree(exchange);
+		MemoryContextReset(settling);
+	}
+	MemoryContextSwitchTo(old);
+	return error == NULL;
 }
 
 /*
@@ -183,9 +213,8 @@ exchange_renew_token(HttpPool *pool, const Lane *lane)
 		Exchange *exchange = make_exchange(lane);
 
 		memset(&request, 0, sizeof(request));
-		lwa_build_request(scope ? LWA_CLIENT_CREDENTIALS : LWA_REFRESH, wanted.secrets.endpoint,
-						  wanted.secrets.client_id, wanted.secrets.client_secret,
-						  scope ? scope : wanted.secrets.refresh_token, NULL, &request);
+		lwa_build_request(scope ? LWA_CLIENT_CREDENTIALS : LWA_REFRESH, wanted.secrets.endpoint, wanted.secrets.client_id,
+						  wanted.secrets.client_secret, scope ? scope : wanted.secrets.refresh_token, NULL, &request);
 		exchange->renews_token = true;
 		request.timeout_ms = REQUEST_TIMEOUT_MS;
 		request.max_response = MAX_RESPONSE;
@@ -406,6 +435,23 @@ write_alone(Settlement *settlement)
 	error = worker_transaction(write_failure, &failure, true, false, settling);
 	if (error != NULL)
 		worker_log_error("ending a request whose answer could not be applied", error);
+}
+
+/* A request that cannot even be built would fail for ever: it ends as one that Amazon refused. */
+static void
+refuse(const Exchange *exchange, const ErrorData *error)
+{
+	Settlement settlement = {.account_id = exchange->lane.account_id};
+	SpapiError why;
+
+	memset(&why, 0, sizeof(why));
+	strlcpy(why.code, unpack_sql_state(error->sqlerrcode), sizeof(why.code));
+	strlcpy(why.message, error->message, sizeof(why.message));
+	settlement.answer.request_id = exchange->request_id;
+	settle_finally(&settlement, "refused", 0, NULL, &why);
+	if (exchange->lane.apply_in_runner)
+		settlement.kind = SETTLE_PARK;
+	write_alone(&settlement);
 }
 
 static void

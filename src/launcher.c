@@ -43,7 +43,8 @@
 typedef struct Candidate
 {
 	Oid database;
-	bool looked; /* a sender has looked into it once */
+	bool looked;            /* a sender has looked into it once */
+	bool registered;        /* it had the extension when last looked at */
 	TimestampTz started_at; /* 0 = never */
 } Candidate;
 
@@ -129,12 +130,18 @@ wanted_databases(void)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 		Candidate *candidate;
+		bool registered;
 
 		if (!form->datallowconn || form->datistemplate || database_is_paused(form->oid) ||
 			!setting_allows(NameStr(form->datname)))
 			continue;
 		candidate = candidate_for(form->oid);
-		if (!candidate->looked || database_is_registered(form->oid))
+		registered = database_is_registered(form->oid);
+		/* its last sender found no extension and left: the pause between starts is not meant for this */
+		if (registered && !candidate->registered && candidate->looked)
+			candidate->started_at = 0;
+		candidate->registered = registered;
+		if (!candidate->looked || registered)
 			wanted = lappend(wanted, candidate);
 	}
 	systable_endscan(scan);
@@ -159,8 +166,9 @@ start_sender(Oid database)
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "amzmp_sender_main");
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return true;
-	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for amzmp's sender of database %u", database),
-					  errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for amzmp's sender of database %u", database),
+			 errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
 	return false;
 }
 

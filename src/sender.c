@@ -36,12 +36,12 @@
 #include "sender.h"
 #include "worker.h"
 
-#define CLAIM_BATCH		  100
-#define TOKEN_POLL_US	  50000
+#define CLAIM_BATCH       100
+#define TOKEN_POLL_US     50000
 #define PREPARED_POLL_US  1000000
-#define ERROR_PAUSE_US	  1000000
+#define ERROR_PAUSE_US    1000000
 #define DEFAULT_IN_FLIGHT 128
-#define MOST_IN_FLIGHT	  1000
+#define MOST_IN_FLIGHT    1000
 
 static int max_in_flight = DEFAULT_IN_FLIGHT;
 
@@ -56,12 +56,12 @@ typedef struct Sender
 	HttpPool *pool;
 	int connections; /* what the pool was last sized to */
 	HTAB *lanes;
-	MemoryContext turn;		 /* reset every turn */
-	bool usable;			 /* the extension is here in our version */
-	const char *last_why;	 /* what was last logged when it was not */
-	bool refresh;			 /* the lanes must be read again */
-	bool prepared_pending;	 /* look each second: COMMIT PREPARED wakes nobody */
-	uint32 round;			 /* rounds over the lanes so far */
+	MemoryContext turn;       /* reset every turn */
+	bool usable;              /* the extension is here in our version */
+	const char *last_why;     /* what was last logged when it was not */
+	bool refresh;             /* the lanes must be read again */
+	bool prepared_pending;    /* look each second: COMMIT PREPARED wakes nobody */
+	uint32 round;             /* rounds over the lanes so far */
 	TimestampTz next_refresh; /* a task falls due then; DT_NOEND = none */
 } Sender;
 
@@ -70,8 +70,8 @@ PGDLLEXPORT void amzmp_sender_main(Datum arg);
 void
 sender_define_settings(void)
 {
-	DefineCustomIntVariable("amzmp.max_in_flight", "Most requests that one database's sender has claimed at a time.", NULL,
-							&max_in_flight, DEFAULT_IN_FLIGHT, 1, MOST_IN_FLIGHT, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("amzmp.max_in_flight", "Most requests that one database's sender has claimed at a time.",
+							NULL, &max_in_flight, DEFAULT_IN_FLIGHT, 1, MOST_IN_FLIGHT, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -225,11 +225,11 @@ lane_token(Sender *sender, Lane *lane, char *token, TimestampTz now)
 static void
 serve_lane(Sender *sender, Lane *lane, int room, TimestampTz now)
 {
-	char token[TOKEN_MAX_LENGTH + 1];
+	char token[TOKEN_MAX_LENGTH + 1] = "";
 	int64 wait_us = 0;
 	Claim c = {.lane = lane, .keep = sender->turn};
 
-	if (!lane_token(sender, lane, token, now))
+	if (!lane->exchanges_code && !lane_token(sender, lane, token, now))
 		return;
 	c.most = usage_plan_take_many(lane->demand, lane->demand_count, Min(room, CLAIM_BATCH), &wait_us);
 	if (c.most == 0)
@@ -250,7 +250,8 @@ serve_lane(Sender *sender, Lane *lane, int room, TimestampTz now)
 		sender->refresh = true;
 	}
 	for (int i = 0; i < c.count; i++)
-		exchange_start(sender->pool, lane, &c.items[i], token);
+		if (!exchange_start(sender->pool, lane, &c.items[i], token))
+			sender->refresh = true;
 	explicit_bzero(token, sizeof(token));
 }
 

@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# A database with a connected account, and the simulator's door for tests. Source tap.sh or scene.sh first.
+#
+#   control METHOD PATH [BODY]      the simulator's control call, its answer on standard output
+#   shop_connect                    the extension, a key, and the account "shop" with channel DE, ready to send
+#   look_at SKU …                   queue a reading request (getListingsItem) for each SKU
+#   arrived OPERATION               how many requests of an operation have reached the simulator
+#   finished                        how many requests have ended
+#   sender_pid                      the sender of the current database, nothing when there is none
+
+# By bash alone: a bare machine may have no curl.
+control()
+{
+	local port=${AMZMP_SIMULATOR_URL##*:} answer body=${3:-}
+	exec 4<>"/dev/tcp/127.0.0.1/$port"
+	printf '%s /_control/%s HTTP/1.0\r\ncontent-length: %d\r\n\r\n%s' "$1" "$2" "${#body}" "$body" >&4
+	answer=$(cat <&4)
+	exec 4<&-
+	printf '%s' "${answer##*$'\r\n\r\n'}"
+}
+
+shop_connect()
+{
+	sql "create extension if not exists amzmp" "select amzmp.create_key() where amzmp._key_usable() is not null" >/dev/null
+	sql "select amzmp.create_application('app', 'amzn1.application-oa2-client.demo')" \
+		"select amzmp.create_account('shop', 'EU', 'app', 'A1DEMOSELLER', 'mock', '$AMZMP_SIMULATOR_URL', rate_scale => 0)" \
+		"select amzmp.set_credentials('shop', client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|demo')" \
+		"select amzmp.create_channel('DE', 'shop', 'DE')" "select amzmp.activate('shop')" "select amzmp.activate('DE')" >/dev/null
+}
+
+look_at()
+{
+	sql "select count(amzmp.enqueue('shop', 'getListingsItem',
+	         jsonb_build_object('sku', sku, 'marketplaceIds', jsonb_build_array('A1PA6795UKMFR9'))))
+	       from regexp_split_to_table('$*', ' ') sku" >/dev/null
+}
+
+arrived()
+{
+	control GET "arrivals?operation=$1&limit=65536" | grep -o '\[[0-9][0-9]*,' | wc -l
+}
+
+finished()
+{
+	sql "select count(*) from amzmp.request_log"
+}
+
+sender_pid()
+{
+	sql "select pid from pg_stat_activity where datname = current_database() and backend_type = 'amzmp sender'"
+}
