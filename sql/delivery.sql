@@ -201,7 +201,7 @@ begin
     if exists (select from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = id and p.failed_at is null) then
         perform amzmp._import_order(acc, id, true);
     else
-        perform amzmp._settle_orders(acc, array[id], true);
+        perform amzmp._settle_order(acc, id, true);
     end if;
     return query
         select m.sku, sum(m.quantity)::integer
@@ -236,7 +236,7 @@ begin
         update amzmp.orders o
            set import_state = 'quarantined', failure_reason = 'stock: ' || message
          where o.account_id = acc and o.amazon_order_id = id;
-        perform amzmp._settle_reservations(acc, array[id], false);
+        perform amzmp._settle_reservations(acc, id, false);
         perform amzmp._log(acc, 0, 'error', 'order', id, 'the shop''s stock could not be changed: ' || message);
         return;
     end if;
@@ -255,7 +255,7 @@ begin
         perform amzmp._log(acc, 0, 'warning', 'order', id,
             'sold, but the shop has no such row: ' || array_to_string(absent, ', '));
     end if;
-    perform amzmp._queue_deliveries(acc, array[id]);
+    perform amzmp._queue_delivery(acc, id);
 end
 $$;
 
@@ -294,7 +294,7 @@ begin
      where o.account_id = acc and o.amazon_order_id = id and o.import_state = 'imported' and o.delivered_at is null
     returning o.channel_id into channel;
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
-    perform amzmp._settle_reservations(acc, array[id], false);
+    perform amzmp._settle_reservations(acc, id, false);
     perform amzmp._log(acc, channel, 'info', 'order', id, 'delivered to the shop' || coalesce(' as ' || $3, ''));
 end
 $$;
@@ -404,24 +404,34 @@ $statement$, o.account_id, o.amazon_order_id, h.function_name)]
     where o.account_id = _statement_deliver.account_id and o.amazon_order_id = _statement_deliver.subject;
 $$;
 
--- Queue the delivery of these orders, or of all that wait (order_ids null).
-create function amzmp._queue_deliveries(account_id bigint, order_ids text[] default null) returns void
+-- Queue the delivery of an order, if it is to be delivered.
+create function amzmp._queue_delivery(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    ids alias for $2;
+    id alias for $2;
 begin
     perform amzmp._add_task(acc, 'deliver', o.amazon_order_id, h.run_as, now(), '{}')
        from amzmp.orders o
        join amzmp.order_hook h on h.account_id = o.account_id and h.channel_id = o.channel_id and h.kind = 'delivery'
-      where o.account_id = acc and (ids is null or o.amazon_order_id = any (ids))
+      where o.account_id = acc and o.amazon_order_id = id
         and o.import_state = 'imported' and o.delivered_at is null
         and o.status = any (amzmp._setting_list(acc, 0, 'order_statuses'))
         and not exists (select from amzmp.task t
-                         where t.account_id = acc and t.kind = 'deliver' and t.subject = o.amazon_order_id);
+                         where t.account_id = acc and t.kind = 'deliver' and t.subject = id);
 end
+$$;
+
+-- The same for these orders, or for all that wait (order_ids null).
+create function amzmp._queue_deliveries(account_id bigint, order_ids text[] default null) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    select amzmp._queue_delivery(o.account_id, o.amazon_order_id)
+      from amzmp.orders o
+     where o.account_id = _queue_deliveries.account_id and o.import_state = 'imported'
+       and (order_ids is null or o.amazon_order_id = any (order_ids));
 $$;
 
 /* ---- what people do about orders that wait ---- */

@@ -533,20 +533,19 @@ end
 $$;
 
 /*
- * Import parked orders: write what Amazon told, then settle what follows from it. Versions that are older than what we
- * hold only lose their parked row. What a newer version leaves out (a pending order has no amounts, an application
+ * Import a parked order: write what Amazon told. A version that is older than what we hold only loses its parked row. What a newer version leaves out (a pending order has no amounts, an application
  * without the role gets no address) does not erase what an earlier one told.
  */
-create function amzmp._import_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
+create function amzmp._import_parked(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    ids alias for $2;
+    id alias for $2;
 begin
     perform from amzmp.parked_order p
-      where p.account_id = acc and p.amazon_order_id = any (ids) order by p.amazon_order_id for update;
+      where p.account_id = acc and p.amazon_order_id = id for update;
 
     with arrived as materialized (
         select p.amazon_order_id, p.last_updated_at, p.complete, p.sealed, d.doc,
@@ -555,7 +554,7 @@ begin
           left join amzmp.orders o on o.account_id = p.account_id and o.amazon_order_id = p.amazon_order_id
           cross join lateral (
                 select amzmp._open(p.sealed, 'order', p.account_id || '/' || p.amazon_order_id)::jsonb as doc) as d
-         where p.account_id = acc and p.amazon_order_id = any (ids)
+         where p.account_id = acc and p.amazon_order_id = id
            and (o.amazon_order_id is null or p.last_updated_at >= o.last_updated_at)
     ), fresh as materialized (
         select a.*, coalesce(c.channel_id, 0) as channel_id,
@@ -570,8 +569,7 @@ begin
             other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, sales_channel,
             marketplace_id, replaces_order_id, cancellation_requested, complete, arrived_at)
         select acc, f.amazon_order_id, f.channel_id,
-               case when row_number() over (partition by f.order_number order by f.amazon_order_id) = 1
-                    then f.order_number else f.amazon_order_id end,
+               f.order_number,
                f.doc #>> '{fulfillment,fulfillmentStatus}', f.doc #>> '{fulfillment,fulfilledBy}',
                amzmp._time(f.doc ->> 'createdTime'), f.last_updated_at,
                f.doc #>> '{proceeds,grandTotal,currencyCode}', amzmp._money(f.doc #> '{proceeds,grandTotal}'),
@@ -598,7 +596,6 @@ begin
                    and f.doc #>> '{fulfillment,fulfillmentStatus}' = 'SHIPPED')
           from fresh f
           cross join lateral (select amzmp._array(f.doc #> '{proceeds,breakdowns}') as parts) as b
-         order by f.amazon_order_id
         on conflict (account_id, amazon_order_id) do update
            set channel_id = case when orders.channel_id = 0 then excluded.channel_id else orders.channel_id end,
                status = case when amzmp._status_rank(excluded.status) < amzmp._status_rank(orders.status)
@@ -692,9 +689,21 @@ begin
          where not f.purged
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     )
-    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (ids);
+    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = id;
+end
+$$;
 
-    perform amzmp._settle_orders(acc, ids, $3);
+-- Import orders and settle them, one after the other in one sequence.
+create function amzmp._import_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    id text;
+begin
+    for id in select u.id from unnest(order_ids) as u (id) order by u.id loop
+        perform amzmp._import_parked(_import_orders.account_id, id);
+        perform amzmp._settle_order(_import_orders.account_id, id, stock_follows);
+    end loop;
 end
 $$;
 
@@ -718,28 +727,28 @@ $$;
 /* ---- what follows from an order's state: items known or not, movements, reservations, hand-over ---- */
 
 /*
- * All of this is a function of the stored state and can be repeated at will. The orders are locked first, in one
- * sequence, so that two processes never settle the same order at once.
+ * All of this is a function of the stored state and can be repeated at will. The order is locked first, so that two
+ * processes never settle it at once. One order a call and not a set: every lookup is then by a whole primary key, and
+ * no plan can go wrong while the tables are young and have no statistics.
  */
-create function amzmp._settle_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
+create function amzmp._settle_order(account_id bigint, amazon_order_id text, stock_follows boolean) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    ids alias for $2;
+    id alias for $2;
     follows alias for $3;
 begin
-    perform from amzmp.orders o
-      where o.account_id = acc and o.amazon_order_id = any (ids) order by o.amazon_order_id for update;
-    perform amzmp._match_items(acc, ids);
-    perform amzmp._settle_movements(acc, ids);
-    perform amzmp._settle_reservations(acc, ids, follows);
-    perform amzmp._settle_claims(acc, ids);
-    perform amzmp._settle_states(acc, ids);
-    perform amzmp._settle_shipments(acc, ids);
+    perform from amzmp.orders o where o.account_id = acc and o.amazon_order_id = id for update;
+    perform amzmp._match_items(acc, id);
+    perform amzmp._settle_movements(acc, id);
+    perform amzmp._settle_reservations(acc, id, follows);
+    perform amzmp._settle_claims(acc, id);
+    perform amzmp._settle_states(acc, id);
+    perform amzmp._settle_shipments(acc, id);
     if not follows then
-        perform amzmp._queue_deliveries(acc, ids);
+        perform amzmp._queue_delivery(acc, id);
     end if;
 end
 $$;
@@ -748,7 +757,7 @@ $$;
  * Which of the shop's products a line is: what link_item says, else the product of that SKU (or ASIN, by the setting
  * item_key). An account without a source has no products to compare with; there every SKU counts as known.
  */
-create function amzmp._match_items(account_id bigint, order_ids text[]) returns void
+create function amzmp._match_items(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -768,7 +777,7 @@ begin
                             case when not exists (select from amzmp.source s where s.account_id = u.account_id)
                                  then u.sku end) as sku
               from amzmp.order_item u
-             where u.account_id = _match_items.account_id and u.amazon_order_id = any (order_ids)
+             where u.account_id = _match_items.account_id and u.amazon_order_id = _match_items.amazon_order_id
                and u.shop_sku is null) as k
      where i.account_id = _match_items.account_id and i.amazon_order_id = k.amazon_order_id
        and i.order_item_id = k.order_item_id and k.sku is not null;
@@ -776,7 +785,7 @@ end
 $$;
 
 -- A line's movements must add up to what its latest state asks for; the difference becomes the next movement.
-create function amzmp._settle_movements(account_id bigint, order_ids text[]) returns void
+create function amzmp._settle_movements(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -801,7 +810,7 @@ begin
               from amzmp.movement x
              where x.account_id = i.account_id and x.order_item_id = i.order_item_id
            ) as m on true
-     where o.account_id = _settle_movements.account_id and o.amazon_order_id = any (order_ids)
+     where o.account_id = _settle_movements.account_id and o.amazon_order_id = _settle_movements.amazon_order_id
        and i.shop_sku is not null and s.sold + coalesce(m.moved, 0) <> 0
        and (amzmp._status_rank(o.status) is not null or m.revision is null);
 end
@@ -813,7 +822,7 @@ $$;
  * function ran) or the order is closed. stock_follows: the shop's stock is written next in this very transaction, so
  * that nothing needs to be held for it.
  */
-create function amzmp._settle_reservations(account_id bigint, order_ids text[], stock_follows boolean) returns void
+create function amzmp._settle_reservations(account_id bigint, amazon_order_id text, stock_follows boolean) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -834,7 +843,7 @@ begin
                        coalesce(sum(x.quantity) filter (where not x.reduces_stock), 0)::integer as not_ours
                   from amzmp.movement x
                  where x.account_id = i.account_id and x.order_item_id = i.order_item_id) as m
-         where o.account_id = _settle_reservations.account_id and o.amazon_order_id = any (order_ids)
+         where o.account_id = _settle_reservations.account_id and o.amazon_order_id = _settle_reservations.amazon_order_id
            and i.shop_sku is not null
     ), kept as (
         insert into amzmp.reservation (account_id, amazon_order_id, order_item_id, sku, quantity)
@@ -861,13 +870,13 @@ $$;
  * sold under another SKU than the shop's, Amazon has not touched what we offer: there the desired stock is computed
  * anew and sent.
  */
-create function amzmp._settle_claims(account_id bigint, order_ids text[]) returns void
+create function amzmp._settle_claims(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    ids alias for $2;
+    id alias for $2;
     changes jsonb;
     linked text[];
     step record;
@@ -879,7 +888,7 @@ begin
                            x.quantity_unfulfilled, x.cancellation -> 'cancellationExecution' is not null) as claimed
                   from amzmp.orders o
                   join amzmp.order_item x on x.account_id = o.account_id and x.amazon_order_id = o.amazon_order_id
-                 where o.account_id = acc and o.amazon_order_id = any (ids) and x.shop_sku is not null) as c
+                 where o.account_id = acc and o.amazon_order_id = id and x.shop_sku is not null) as c
          where i.account_id = acc and i.amazon_order_id = c.amazon_order_id and i.order_item_id = c.order_item_id
            and c.claimed <> c.before
         returning i.shop_sku, i.shop_sku = i.sku as same, c.claimed - c.before as quantity, c.purchased_at
@@ -900,13 +909,13 @@ begin
         perform amzmp._stock_moved(acc, step.skus, step.quantities, step.at);
     end loop;
     if linked is not null then
-        perform amzmp._recompute(acc, linked, jsonb_build_object('orders', ids));
+        perform amzmp._recompute(acc, linked, jsonb_build_object('order', id));
     end if;
 end
 $$;
 
 -- Held while a line is unknown, released by itself when none is any more. A cancelled order is held for nobody.
-create function amzmp._settle_states(account_id bigint, order_ids text[]) returns void
+create function amzmp._settle_states(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -922,7 +931,7 @@ begin
                 select string_agg(distinct i.sku, ', ' order by i.sku) as skus
                   from amzmp.order_item i
                  where i.account_id = o.account_id and i.amazon_order_id = o.amazon_order_id and i.shop_sku is null) as u
-         where o.account_id = _settle_states.account_id and o.amazon_order_id = any (order_ids)
+         where o.account_id = _settle_states.account_id and o.amazon_order_id = _settle_states.amazon_order_id
            and o.import_state in ('imported', 'held_unknown_item')
     ), changed as (
         update amzmp.orders o set import_state = w.state

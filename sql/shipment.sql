@@ -320,7 +320,7 @@ end
 $$;
 
 -- Part of settling an order: decide the shipments whose answer was ambiguous by what Amazon shows of the order.
-create function amzmp._settle_shipments(account_id bigint, order_ids text[]) returns void
+create function amzmp._settle_shipments(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -338,7 +338,7 @@ begin
                                   and p.tracking = s2.tracking) as ours
               from amzmp.orders o
               join amzmp.shipment s2 on s2.account_id = o.account_id and s2.amazon_order_id = o.amazon_order_id
-             where o.account_id = _settle_shipments.account_id and o.amazon_order_id = any (order_ids)
+             where o.account_id = _settle_shipments.account_id and o.amazon_order_id = _settle_shipments.amazon_order_id
                and s2.state = 'checking') as d
      where s.account_id = d.account_id and s.amazon_order_id = d.amazon_order_id
        and s.package_reference = d.package_reference and s.state = 'checking';
