@@ -177,14 +177,20 @@ begin
                 and (b.state = 'held' or c.new_value = i.new_value)
         );
 
-    -- A batch from which the last change was taken back has nothing left to decide.
-    delete from amzmp.brake_batch as b
-    where b.account_id = _brake_forget.account_id
-        and b.state = 'held'
-        and not exists (
-            select from amzmp.brake_item as i
-            where (i.account_id, i.batch_id) = (b.account_id, b.batch_id)
-        );
+    -- A batch from which the last change was taken back has nothing left to decide, and what led to it no longer counts.
+    with over as (
+        delete from amzmp.brake_batch as b
+        where b.account_id = _brake_forget.account_id
+            and b.state = 'held'
+            and not exists (
+                select from amzmp.brake_item as i
+                where (i.account_id, i.batch_id) = (b.account_id, b.batch_id)
+            )
+        returning b.account_id, b.channel_id, b.facet
+    )
+    delete from amzmp.brake_count as k
+    using over as o
+    where (k.account_id, k.channel_id, k.facet) = (o.account_id, o.channel_id, o.facet);
 end
 $$;
 
@@ -373,11 +379,15 @@ begin
     insert into amzmp.brake_batch (account_id, channel_id, facet, reason)
     select _brake_hold.account_id, h.channel_id, h.facet,
         case h.facet
-            when 'price' then format('%s change at once, or by an unusual amount', amzmp._count_of(count(*), 'price', 'prices'))
+            when 'price' then case count(*)
+                when 1 then 'a price changes by an unusual amount'
+                else format('%s prices change at once', count(*))
+            end
             else format('%s would be sold out at once', amzmp._count_of(count(*), 'offer', 'offers'))
         end
     from unnest(held) as h
     group by h.channel_id, h.facet
+    order by h.channel_id, h.facet
     on conflict (account_id, channel_id, facet) where state = 'held' do nothing;
 
     insert into amzmp.brake_item (account_id, batch_id, sku, old_value, new_value, cause)
@@ -409,7 +419,7 @@ $$;
  * What a person decides.
  */
 
--- Close a batch; its SKUs. Error AZ203 where there is nothing to decide.
+-- Close a batch and count anew; its SKUs. Error AZ203 where there is nothing to decide.
 create function amzmp._brake_close(account_id bigint, batch bigint, state text, out skus text[])
     language plpgsql
     volatile
@@ -430,6 +440,10 @@ begin
         perform amzmp._fail('AZ203', format('no batch %s is held in this account', batch), null,
             'Look into amzmp.brake for the batches that wait.');
     end if;
+    delete from amzmp.brake_count as k
+    using amzmp.brake_batch as b
+    where (b.account_id, b.batch_id) = (_brake_close.account_id, _brake_close.batch)
+        and (k.account_id, k.channel_id, k.facet) = (b.account_id, b.channel_id, b.facet);
     skus := array(
         select i.sku
         from amzmp.brake_item as i

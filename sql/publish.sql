@@ -1035,7 +1035,7 @@ begin
                 when l.asin is null and l.ean is null and p.ean is not null
                     then (select g.message from amzmp._gtin_problem(p.ean) as g)
                 when l.asin is null and l.ean is null then 'the product has neither an ASIN nor a barcode'
-                when l.desired_price is null then coalesce(format('the shop''s price %s cannot be sent', p.price), 'the shop gives no price')
+                when l.desired_price is null then coalesce('the shop''s price ' || p.price || ' cannot be sent', 'the shop gives no price')
                 when i.desired_quantity is null then 'the shop gives no quantity'
             end as reason
     ) as w

@@ -140,7 +140,8 @@ begin
     select i.sku, w.wanted, p.known,
         case
             when not w.wanted then 0
-            else greatest(0, least(p.quantity - coalesce(r.held, 0) - buffer, 2147483647))::integer
+            when p.quantity is not null    -- neither greatest nor least is null for a null
+            then greatest(0, least(p.quantity - coalesce(r.held, 0) - buffer, 2147483647))::integer
         end
     from amzmp.inventory as i
     cross join lateral (
@@ -279,7 +280,7 @@ begin
     for problem in
         with incomplete as (
             select p.channel_id, p.sku, 'price' as kind, 'NO_PRICE' as code,
-                coalesce(format('the shop''s price %s cannot be sent', p.given), 'the shop gives no price') as message
+                coalesce('the shop''s price ' || p.given || ' cannot be sent', 'the shop gives no price') as message
             from amzmp._shop_prices(_report_incomplete.account_id, skus) as p
             where p.known
                 and p.price is null
