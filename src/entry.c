@@ -44,6 +44,7 @@ static Oid caller = InvalidOid;
 static void entry_open(FmgrInfo *flinfo);
 static Datum entry_result(FunctionCallInfo fcinfo, Entry *entry);
 static void entry_rows(FunctionCallInfo fcinfo);
+static void entry_rethrow(void);
 static void entry_check_access(Entry *entry, FunctionCallInfo fcinfo);
 
 Oid
@@ -67,6 +68,7 @@ amzmp_entry(PG_FUNCTION_ARGS)
 {
 	Oid outer_caller = caller;
 	OwnerScope scope;
+	MemoryContext context = CurrentMemoryContext;
 	volatile Datum result = (Datum) 0;
 
 	if (!OidIsValid(caller))
@@ -82,12 +84,31 @@ amzmp_entry(PG_FUNCTION_ARGS)
 		SPI_finish();
 		owner_leave(&scope);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		caller = outer_caller;
+		MemoryContextSwitchTo(context);
+		entry_rethrow();
 	}
 	PG_END_TRY();
+	caller = outer_caller;
 	return result;
+}
+
+/*
+ * Raise the error in hand again. One that our SQL raised on purpose says all there is to say, so it goes out without the
+ * call stack of our inner functions; the caller's own context lines are added anew. Others keep theirs.
+ */
+static void
+entry_rethrow(void)
+{
+	ErrorData *error = CopyErrorData();
+
+	if (error->funcname == NULL || strcmp(error->funcname, "amzmp_fail") != 0)
+		PG_RE_THROW();
+	FlushErrorState();
+	error->context = NULL;
+	ThrowErrorData(error);
 }
 
 static bool
