@@ -109,6 +109,8 @@ typedef struct ParsedTrigger
 	int needed; /* attributes to deform */
 	int column_count;
 	WatchedColumn *columns;
+	struct KeySet *set; /* its set, while set_generation is the current one */
+	uint64 set_generation;
 } ParsedTrigger;
 
 typedef struct KeyEntry
@@ -143,6 +145,9 @@ static MemoryContext capture_context = NULL;
 static KeySet *key_sets = NULL;
 static uint32 key_total = 0;
 static int32 parts_written = 0;
+
+/* Counts up whenever the sets are thrown away. */
+static uint64 generation = 1;
 
 /* Past the point where the keys were written: what is noted now must be written at once. */
 static bool committing = false;
@@ -252,6 +257,7 @@ parsed_trigger(const TriggerData *data)
 	{
 		parsed->columns = NULL;
 		parsed->valid = false;
+		parsed->set_generation = 0;
 	}
 	if (!parsed->valid)
 		parse_trigger(parsed, data);
@@ -261,6 +267,14 @@ parsed_trigger(const TriggerData *data)
 /*
  * The transaction's keys
  */
+
+static void
+forget_sets(void)
+{
+	key_sets = NULL;
+	key_total = 0;
+	generation++;
+}
 
 static void
 at_transaction_event(XactEvent event, void *arg)
@@ -278,8 +292,7 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 			/* the memory goes with TopTransactionContext */
 			capture_context = NULL;
-			key_sets = NULL;
-			key_total = 0;
+			forget_sets();
 			parts_written = 0;
 			committing = false;
 			break;
@@ -296,7 +309,7 @@ take_memory(Size size)
 }
 
 static KeySet *
-key_set(const ParsedTrigger *parsed)
+find_set(const ParsedTrigger *parsed)
 {
 	static bool registered = false;
 	KeySet *set;
@@ -318,6 +331,17 @@ key_set(const ParsedTrigger *parsed)
 	set->next = key_sets;
 	key_sets = set;
 	return set;
+}
+
+static KeySet *
+key_set(ParsedTrigger *parsed)
+{
+	if (parsed->set_generation != generation)
+	{
+		parsed->set = find_set(parsed);
+		parsed->set_generation = generation;
+	}
+	return parsed->set;
 }
 
 /* From here on the relation is to be read whole, and single keys are of no use. `why` is a constant. */
@@ -538,6 +562,8 @@ note_event(ParsedTrigger *parsed, const TriggerData *data)
 {
 	if (parsed->watched_id <= 0)
 		return; /* not a trigger that we created */
+	if (parsed->set_generation == generation && parsed->set->rescan != NULL)
+		return; /* single rows are of no use any more */
 	if (!TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		need_rescan(key_set(parsed), "truncated");
 	else if (!parsed->usable)
@@ -811,6 +837,5 @@ write_captured(void)
 		if (set->runner != runner)
 			runner = InvalidOid; /* several roles: let the sender sort it out */
 	amzmp_wake_runner_at_commit(runner);
-	key_sets = NULL;
-	key_total = 0;
+	forget_sets();
 }
