@@ -108,35 +108,40 @@ $$;
 -- Changes that the brake looks at at all: not those of a batch that a person has just decided.
 create function amzmp._brake_judged(account_id bigint, changes amzmp.desired_change[], decided bigint)
     returns amzmp.desired_change[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+#variable_conflict use_column
+begin
+    return array(
         select c
-        from unnest($2) as c
+        from unnest(_brake_judged.changes) as c
         where not c.free
             and c.old_value is not null
             and (c.facet = 'price' or c.new_value = 0)
             and not exists (
                 select
                 from amzmp.brake_batch as b
-                where (b.account_id, b.batch_id, b.facet) = ($1, $3, c.facet)
+                where (b.account_id, b.batch_id, b.facet) = (_brake_judged.account_id, _brake_judged.decided, c.facet)
                     and c.channel_id in (0, b.channel_id)
             )
-    )
+    );
+end
 $$;
 
 -- The changes of the first list that are not in the second.
 create function amzmp._without(changes amzmp.desired_change[], others amzmp.desired_change[])
     returns amzmp.desired_change[]
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select case others
+#variable_conflict use_column
+begin
+    return case others
             when '{}' then changes
             else array(
                 select c
@@ -147,7 +152,8 @@ as $$
                         and c.channel_id in (0, o.channel_id)
                 )
             )
-        end
+        end;
+end
 $$;
 
 /*
@@ -197,26 +203,29 @@ $$;
 -- Those that a person has discarded and that the shop still asks for.
 create function amzmp._brake_discarded(account_id bigint, judged amzmp.desired_change[])
     returns amzmp.desired_change[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+#variable_conflict use_column
+begin
+    return array(
         select c
         from unnest(judged) as c
         where exists (
             select
             from amzmp.brake_item as i
             join amzmp.brake_batch as b using (account_id, batch_id)
-            where i.account_id = $1
+            where i.account_id = _brake_discarded.account_id
                 and i.sku = c.sku
                 and i.new_value = c.new_value
                 and b.state = 'discarded'
                 and b.facet = c.facet
                 and c.channel_id in (0, b.channel_id)
         )
-    )
+    );
+end
 $$;
 
 /*

@@ -22,6 +22,7 @@
  */
 create function amzmp._listing_products(account_id bigint, channel_id bigint, skus text[])
     returns setof amzmp.product
+    rows 20
     language sql
     stable
     parallel safe
@@ -1008,6 +1009,7 @@ $$;
 -- What queued listings lack to be put, the first thing of each.
 create function amzmp._listing_lacks(account_id bigint, channel_id bigint, skus text[])
     returns table (sku text, code text, reason text)
+    rows 20
     language plpgsql
     stable
     parallel safe
@@ -1086,6 +1088,7 @@ $$;
 -- Which claimed puts can still be sent, and which of them carry the quantity of their SKU.
 create function amzmp._put_facets(claimed amzmp.request[])
     returns table (request_id bigint, channel_id bigint, sku text, quantity integer)
+    rows 20
     language plpgsql
     volatile
     parallel unsafe

@@ -53,26 +53,30 @@ comment on function amzmp._recompute(bigint, text[], jsonb, bigint) is 'Inner: b
 -- Most products of a shop may not be offered at all; these are, or were.
 create function amzmp._offered_skus(account_id bigint, skus text[])
     returns text[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+#variable_conflict use_column
+begin
+    return array(
         select i.sku
         from amzmp.inventory as i
-        where i.account_id = $1
-            and i.sku = any ($2)
+        where i.account_id = _offered_skus.account_id
+            and i.sku = any (_offered_skus.skus)
         order by i.sku
-    )
+    );
+end
 $$;
 
 /*
- * What the shop says about the price of each offer. given is the price as it stands in the shop's row; price is the
+ * What the shop says about the price of each wanted offer, and what was wanted so far. given is the price as it stands in the shop's row; price is the
  * one to send, null where the given one cannot be sent.
  */
 create function amzmp._shop_prices(account_id bigint, skus text[])
-    returns table (channel_id bigint, sku text, known boolean, given numeric, price numeric)
+    returns table (channel_id bigint, sku text, listed boolean, desired numeric, known boolean, given numeric, price numeric)
+    rows 20
     language plpgsql
     stable
     parallel safe
@@ -81,7 +85,7 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    select c.channel_id, l.sku, p.sku is not null, p.price,
+    select c.channel_id, l.sku, l.listed, l.desired_price, p.sku is not null, p.price,
         case when round(p.price, m.currency_decimals) > 0 then round(p.price, m.currency_decimals) end
     from amzmp.channel as c
     join amzmp.marketplace as m using (marketplace_id)
@@ -106,19 +110,20 @@ $$;
 
 create function amzmp._price_changes(account_id bigint, skus text[])
     returns amzmp.desired_change[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(
-        select (l.channel_id, l.sku, 'price', l.desired_price, p.price, not l.listed)::amzmp.desired_change
-        from amzmp._shop_prices($1, $2) as p
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id, l.sku) = ($1, p.channel_id, p.sku)
-        where p.price is distinct from l.desired_price
+#variable_conflict use_column
+begin
+    return array(
+        select (p.channel_id, p.sku, 'price', p.desired, p.price, not p.listed)::amzmp.desired_change
+        from amzmp._shop_prices(_price_changes.account_id, _price_changes.skus) as p
+        where p.price is distinct from p.desired
             and p.price is not null
-    )
+    );
+end
 $$;
 
 /*
@@ -126,7 +131,8 @@ $$;
  * A row that is gone or inactive offers nothing; a source that cannot be read leaves its rows as they were.
  */
 create function amzmp._shop_quantities(account_id bigint, skus text[])
-    returns table (sku text, wanted boolean, known boolean, available integer)
+    returns table (sku text, listed boolean, desired integer, wanted boolean, known boolean, available integer)
+    rows 20
     language plpgsql
     stable
     parallel safe
@@ -137,7 +143,7 @@ declare
     buffer constant integer := coalesce(amzmp._setting_int(account_id, 0, 'buffer_stock'), 0);
 begin
     return query
-    select i.sku, w.wanted, p.known,
+    select i.sku, i.listed, i.desired_quantity, w.wanted, p.known,
         case
             when not w.wanted then 0
             when p.quantity is not null    -- neither greatest nor least is null for a null
@@ -180,19 +186,20 @@ $$;
 
 create function amzmp._stock_changes(account_id bigint, skus text[])
     returns amzmp.desired_change[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(
-        select (0, i.sku, 'stock', i.desired_quantity, q.available, not i.listed or not q.wanted)::amzmp.desired_change
-        from amzmp._shop_quantities($1, $2) as q
-        join amzmp.inventory as i
-            on (i.account_id, i.sku, i.fulfillment_channel) = ($1, q.sku, 'DEFAULT')
-        where q.available is distinct from i.desired_quantity
+#variable_conflict use_column
+begin
+    return array(
+        select (0, q.sku, 'stock', q.desired, q.available, not q.listed or not q.wanted)::amzmp.desired_change
+        from amzmp._shop_quantities(_stock_changes.account_id, _stock_changes.skus) as q
+        where q.available is distinct from q.desired
             and q.available is not null
-    )
+    );
+end
 $$;
 
 create function amzmp._set_desired(account_id bigint, changes amzmp.desired_change[], cause jsonb)

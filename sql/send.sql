@@ -21,6 +21,7 @@
  */
 create function amzmp._price_first(account_id bigint, skus text[])
     returns table (sku text, wait_until timestamptz)
+    rows 20
     language plpgsql
     stable
     parallel safe
@@ -64,22 +65,25 @@ $$;
 -- SKUs of an account with something to send, in one channel or all.
 create function amzmp._differing_skus(account_id bigint)
     returns text[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+#variable_conflict use_column
+begin
+    return array(
         select l.sku
         from amzmp.listing as l
-        where l.account_id = $1
+        where l.account_id = _differing_skus.account_id
             and l.price_differs
         union
         select i.sku
         from amzmp.inventory as i
-        where i.account_id = $1
+        where i.account_id = _differing_skus.account_id
             and i.quantity_differs
-    )
+    );
+end
 $$;
 
 /*
@@ -88,6 +92,7 @@ $$;
  */
 create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[])
     returns table (channel_id bigint, sku text, priority smallint, not_before timestamptz, cause jsonb)
+    rows 20
     language plpgsql
     stable
     parallel safe
@@ -139,18 +144,21 @@ $$;
 -- Is a write in flight? It is while its request exists; one that is being completed does not count.
 create function amzmp._in_flight(account_id bigint, request_id bigint, finished bigint[])
     returns boolean
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select $2 is not null
-        and $2 <> all ($3)
+#variable_conflict use_column
+begin
+    return _in_flight.request_id is not null
+        and _in_flight.request_id <> all (_in_flight.finished)
         and exists (
             select
             from amzmp.request as r
-            where (r.account_id, r.request_id) = ($1, $2)
-        )
+            where (r.account_id, r.request_id) = (_in_flight.account_id, _in_flight.request_id)
+        );
+end
 $$;
 
 -- Is a subject held back after an error?
@@ -338,6 +346,7 @@ $$;
  */
 create function amzmp._patch_facets(claimed amzmp.request[])
     returns table (request_id bigint, channel_id bigint, sku text, price numeric, quantity integer)
+    rows 20
     language plpgsql
     volatile
     parallel unsafe
