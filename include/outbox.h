@@ -27,7 +27,9 @@ typedef struct Lane
 	char endpoint[200];
 	char after_lost_answer[8]; /* repeat, look_up, ask */
 	bool apply_in_runner;
-	double rate; /* of the operation, for the back-off */
+	bool exchanges_code; /* not a call: a consent code goes to Login with Amazon (sql/consent.sql) */
+	double rate;		 /* of the operation, for the back-off */
+	double time_scale;	 /* of a mock account's clock: Amazon's rates are per second of that */
 	TokenKey token;
 	PlanDemand demand[PLAN_MAX_PER_CALL];
 	int demand_count;

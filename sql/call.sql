@@ -7,7 +7,7 @@ create function amzmp._call_context(account text, operation text, params jsonb)
     returns table (account_id bigint, application_id bigint, generation bigint, method text, path text, all_params jsonb,
         grantless_scope text, endpoint text, token_endpoint text, client_id text, client_secret text,
         refresh_token text, plan text, rate float8, burst float8, app_class text, app_rate float8, app_burst float8,
-        sandbox boolean)
+        sandbox boolean, time_scale float8)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -52,8 +52,9 @@ begin
            amzmp._open(p.client_secret, 'client_secret', 'application:' || p.application_id),
            case when not o.grantless
                 then amzmp._open(a.refresh_token, 'refresh_token', 'account:' || a.account_id) end,
-           o.plan, (o.rate * a.rate_scale)::float8, o.burst::float8,
-           o.app_class, (o.app_rate * a.rate_scale)::float8, o.app_burst::float8, a.mode = 'sandbox';
+           o.plan, (o.rate * a.rate_scale * a.time_scale)::float8, o.burst::float8,
+           o.app_class, (o.app_rate * a.rate_scale * a.time_scale)::float8, o.app_burst::float8, a.mode = 'sandbox',
+           a.time_scale::float8;
 end
 $$;
 comment on function amzmp._call_context(text, text, jsonb) is

@@ -293,9 +293,11 @@ begin
             then 'tasks are due: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t)
         when exists (select from amzmp.task t where t.attempt > 0 and t.last_error is null) then 'a task is at work'
         when exists (select from amzmp.request r where r.state in ('sending', 'answered')) then 'requests are in flight'
-        when exists (select from amzmp.request r where r.state = 'due' and r.not_before <= now() + interval '1 second')
+        when exists (select from amzmp.request r where r.state = 'due' and r.not_before <= now() + interval '1 second'
+                         and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests are due'
-        when until = 'settled' and exists (select from amzmp.request r where r.state = 'due') then 'requests wait for their time'
+        when until = 'settled' and exists (select from amzmp.request r where r.state = 'due' and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
+            then 'requests wait for their time'
         when until = 'settled' and exists (select from amzmp.listing l where l.wanted and l.state in ('matching', 'queued', 'sent', 'pending'))
             then 'verdicts are awaited'
     end;

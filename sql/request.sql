@@ -154,7 +154,8 @@ select amzmp._expose('amzmp._enqueue(text, text, jsonb, jsonb, regproc)', 'amzmp
 create function amzmp._lanes()
     returns table (account_id bigint, operation text, next_at timestamptz, method text, path text, endpoint text,
         after_lost_answer text, apply_in text, grantless_scope text, application_id bigint, generation bigint,
-        rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text)
+        rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text,
+        time_scale float8)
     language sql stable parallel restricted set search_path = pg_catalog, pg_temp
     begin atomic
     with recursive lane as (
@@ -167,20 +168,26 @@ create function amzmp._lanes()
                          where r.state = 'due' and (r.account_id, r.operation) > (l.account_id, l.operation)
                          order by r.account_id, r.operation limit 1) n
     )
-    select l.account_id, l.operation,
-           (select r.not_before from amzmp.request r
-             where r.account_id = l.account_id and r.operation = l.operation and r.state = 'due'
-             order by r.account_id, r.operation, r.not_before limit 1),
-           o.method, o.path, a.endpoint, o.after_lost_answer, o.apply_in, o.grantless_scope, a.application_id,
+    select l.account_id, l.operation, n.next_at,
+           o.method, o.path, case when l.operation = 'exchangeAuthorizationCode' then a.token_endpoint else a.endpoint end,
+           o.after_lost_answer, o.apply_in, o.grantless_scope, a.application_id,
            a.generation + p.generation,
-           (coalesce(o.rate, 1) * a.rate_scale)::float8, coalesce(o.burst, 1)::float8,
-           o.app_class, (o.app_rate * a.rate_scale)::float8, o.app_burst::float8, a.mode = 'sandbox',
-           o.plan
+           (coalesce(o.rate, 1) * a.rate_scale * a.time_scale)::float8, coalesce(o.burst, 1)::float8,
+           o.app_class, (o.app_rate * a.rate_scale * a.time_scale)::float8, o.app_burst::float8, a.mode = 'sandbox',
+           o.plan, a.time_scale::float8
       from lane l
       join amzmp.account a using (account_id)
       join amzmp.application p using (application_id)
       join amzmp.operation o on o.name = l.operation
-     where a.active and a.state <> 'invalid' and not amzmp._is_fenced();
+      cross join (select amzmp._is_fenced() as fenced, exists (select from amzmp.identity) as known) here
+      cross join lateral (
+        select r.not_before as next_at from amzmp.request r
+         where r.account_id = l.account_id and r.operation = l.operation and r.state = 'due'
+           and not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id))
+         order by r.account_id, r.operation, r.not_before limit 1) n
+     -- consent is what makes an account active and valid in the first place
+     where case when l.operation = 'exchangeAuthorizationCode' then a.state <> 'dropped' and not (here.fenced and here.known)
+                else a.active and a.state <> 'invalid' and not here.fenced end;
     end;
 
 -- Inner, sender: the secrets of an account's token request, opened.
@@ -211,6 +218,7 @@ begin
         select r.request_id from amzmp.request r
          where r.account_id = _claim.account_id and r.operation = _claim.operation
            and r.state = 'due' and r.not_before <= now()
+           and not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id))
          order by r.priority, r.not_before
          limit most
            for update skip locked

@@ -54,6 +54,7 @@ typedef struct AmazonCall
 	LwaSecrets secrets;
 	PlanDemand demand[PLAN_MAX_PER_CALL];
 	int demand_count;
+	double time_scale; /* of a mock account's clock: Amazon's rates are per second of that */
 	TimestampTz deadline;
 	char token[TOKEN_MAX_LENGTH + 1];
 } AmazonCall;
@@ -198,6 +199,7 @@ read_context(AmazonCall *context, MemoryContext keep)
 	bool isnull;
 	Datum params = context_column("all_params", &isnull);
 
+	context->time_scale = context_double("time_scale");
 	context->call.method = context_text("method", keep);
 	context->call.path = context_text("path", keep);
 	context->call.endpoint = context_text("endpoint", keep);
@@ -296,8 +298,8 @@ ask_amazon(AmazonCall *context)
 	request.timeout_ms = (int) Max(milliseconds_left(context), LEAST_CALL_TIMEOUT_MS);
 	answer = http_perform(&request);
 	spapi_forget(&request);
-	usage_plan_note_answer(context->demand, context->demand_count, answer->status, spapi_rate_limit(answer),
-						   answer->total_us);
+	usage_plan_note_answer(context->demand, context->demand_count, answer->status,
+						   spapi_rate_limit(answer) * context->time_scale, answer->total_us);
 	return answer;
 }
 

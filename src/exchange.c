@@ -11,6 +11,9 @@
  *
  * When that transaction fails, each settlement is redone in a transaction of its own, so that one answer that cannot be
  * applied undoes no other; if it fails alone too, the request ends as handler_failed with the error.
+ *
+ * Two exchanges are with Login with Amazon: a token request, which is no row anywhere, and the exchange of a consent code,
+ * which is a request like others but for how it is built and judged.
  */
 #include "postgres.h"
 
@@ -30,9 +33,12 @@
 #define REQUEST_TIMEOUT_MS 60000
 #define MAX_RESPONSE       (16 * 1024 * 1024)
 
+#define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
+
 typedef struct Exchange
 {
 	bool renews_token;
+	char *token; /* what was sent, to tell a refused token from one renewed since */
 	Lane lane;
 	int64 request_id;
 	int attempt;
@@ -79,10 +85,36 @@ make_exchange(const Lane *lane)
 	return exchange;
 }
 
+static void
+forget_exchange(Exchange *exchange)
+{
+	if (exchange->token != NULL)
+	{
+		explicit_bzero(exchange->token, strlen(exchange->token));
+		pfree(exchange->token);
+	}
+	pfree(exchange);
+}
+
 static void refuse(const Exchange *exchange, const ErrorData *error);
 
+/* The claim rendered the form's fields as JSON, because only SQL may open what is sealed. */
 static void
-start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token, Exchange *exchange)
+build_code_exchange(const Lane *lane, const OutboxItem *item, HttpRequest *request)
+{
+	JsonDoc *doc = json_doc_parse(item->body, strlen(item->body), NULL);
+
+	if (doc == NULL)
+		elog(ERROR, "a consent was rendered as something else than JSON");
+	lwa_build_request(LWA_AUTHORIZATION_CODE, lane->endpoint, json_doc_text(doc, PATH("client_id")),
+					  json_doc_text(doc, PATH("client_secret")), json_doc_text(doc, PATH("code")),
+					  json_doc_text(doc, PATH("redirect_uri")), request);
+	json_doc_free(doc);
+	explicit_bzero(item->body, strlen(item->body));
+}
+
+static void
+build_call(const Lane *lane, const OutboxItem *item, const char *access_token, HttpRequest *request)
 {
 	SpapiCall call = {
 		.operation = lane->operation,
@@ -94,15 +126,32 @@ start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *acce
 		.body = item->body,
 		.repeatable = strcmp(lane->after_lost_answer, "repeat") == 0,
 	};
+
+	spapi_build(&call, request);
+}
+
+static void
+begin_transfer(HttpPool *pool, HttpRequest *request, Exchange *exchange)
+{
+	request->timeout_ms = REQUEST_TIMEOUT_MS;
+	request->max_response = MAX_RESPONSE;
+	request->tag = exchange;
+	http_start(pool, request);
+	spapi_forget(request);
+}
+
+static void
+start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token, Exchange *exchange)
+{
 	HttpRequest request;
 
 	memset(&request, 0, sizeof(request));
-	spapi_build(&call, &request);
-	request.timeout_ms = REQUEST_TIMEOUT_MS;
-	request.max_response = MAX_RESPONSE;
-	request.tag = exchange;
-	http_start(pool, &request);
-	spapi_forget(&request);
+	exchange->token = MemoryContextStrdup(in_flight, access_token);
+	if (lane->exchanges_code)
+		build_code_exchange(lane, item, &request);
+	else
+		build_call(lane, item, access_token, &request);
+	begin_transfer(pool, &request, exchange);
 }
 
 bool
@@ -130,7 +179,7 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 	if (error != NULL)
 	{
 		refuse(exchange, error);
-		pfree(exchange);
+		forget_exchange(exchange);
 		MemoryContextReset(settling);
 	}
 	MemoryContextSwitchTo(old);
@@ -194,6 +243,28 @@ scope_text(TokenScope scope)
 	}
 }
 
+/* Whatever is thrown here, the lease must not outlive it. */
+static void
+ask_for_token(HttpPool *pool, const Lane *lane, const TokenSecrets *secrets, const char *scope)
+{
+	Exchange *exchange = make_exchange(lane);
+	HttpRequest request;
+
+	exchange->renews_token = true;
+	PG_TRY();
+	{
+		lwa_build_request(scope ? LWA_CLIENT_CREDENTIALS : LWA_REFRESH, secrets->endpoint, secrets->client_id,
+						  secrets->client_secret, scope ? scope : secrets->refresh_token, NULL, &request);
+		begin_transfer(pool, &request, exchange);
+	}
+	PG_CATCH();
+	{
+		token_give_up(&lane->token);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 bool
 exchange_renew_token(HttpPool *pool, const Lane *lane)
 {
@@ -209,18 +280,7 @@ exchange_renew_token(HttpPool *pool, const Lane *lane)
 		account_is_invalid(lane->account_id, "CredentialsMissing", "no credentials are stored for this account");
 	else
 	{
-		HttpRequest request;
-		Exchange *exchange = make_exchange(lane);
-
-		memset(&request, 0, sizeof(request));
-		lwa_build_request(scope ? LWA_CLIENT_CREDENTIALS : LWA_REFRESH, wanted.secrets.endpoint, wanted.secrets.client_id,
-						  wanted.secrets.client_secret, scope ? scope : wanted.secrets.refresh_token, NULL, &request);
-		exchange->renews_token = true;
-		request.timeout_ms = REQUEST_TIMEOUT_MS;
-		request.max_response = MAX_RESPONSE;
-		request.tag = exchange;
-		http_start(pool, &request);
-		spapi_forget(&request);
+		ask_for_token(pool, lane, &wanted.secrets, scope);
 		started = true;
 	}
 	if (!started)
@@ -312,11 +372,27 @@ settle_unknown(Settlement *settlement, const Exchange *exchange, const SpapiErro
 		settle_finally(settlement, "lost", 0, NULL, error);
 }
 
+static SpapiVerdict
+verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error)
+{
+	char token[TOKEN_MAX_LENGTH + 1];
+	char refresh_token[TOKEN_MAX_LENGTH + 1];
+	int expires_in;
+	SpapiVerdict verdict;
+
+	if (!exchange->lane.exchanges_code)
+		return spapi_judge(answer, error);
+	verdict = lwa_read_answer(answer, token, sizeof(token), &expires_in, refresh_token, sizeof(refresh_token), error);
+	explicit_bzero(token, sizeof(token));
+	explicit_bzero(refresh_token, sizeof(refresh_token));
+	return verdict;
+}
+
 static void
 judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer)
 {
 	SpapiError error;
-	SpapiVerdict verdict = spapi_judge(answer, &error);
+	SpapiVerdict verdict = verdict_of(exchange, answer, &error);
 	int64 delay_ms = spapi_backoff_ms(exchange->attempt, exchange->lane.rate, pg_prng_double(&pg_global_prng_state));
 	bool attempts_left = exchange->attempt < exchange->max_attempts;
 	bool bad_body;
@@ -344,7 +420,7 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 				settle_finally(settlement, "refused", answer->status, body, &error);
 			break;
 		case SPAPI_RENEW_TOKEN:
-			token_drop(&exchange->lane.token);
+			token_drop_refused(&exchange->lane.token, exchange->token);
 			if (exchange->attempt < 3)
 				settle_later(settlement, 0, NULL);
 			else
@@ -485,11 +561,11 @@ exchange_settle(HttpPool *pool, bool *tokens)
 		else
 		{
 			usage_plan_note_answer(exchange->lane.demand, exchange->lane.demand_count, answer->status,
-								   spapi_rate_limit(answer), answer->total_us);
+								   spapi_rate_limit(answer) * exchange->lane.time_scale, answer->total_us);
 			judge(&batch.settlements[batch.count++], exchange, answer);
 		}
 		http_answer_free(answer);
-		pfree(exchange);
+		forget_exchange(exchange);
 	}
 	if (batch.count > 0)
 		write_settlements(&batch);

@@ -164,7 +164,9 @@ read_lane(Lane *lane, uint64 i)
 	copy_text(lane->endpoint, sizeof(lane->endpoint), i, 6);
 	copy_text(lane->after_lost_answer, sizeof(lane->after_lost_answer), i, 7);
 	lane->apply_in_runner = strcmp(column_text(i, 8), "runner") == 0;
+	lane->exchanges_code = strcmp(lane->operation, "exchangeAuthorizationCode") == 0;
 	lane->rate = column_double(i, 12);
+	lane->time_scale = column_double(i, 19);
 
 	lane->token.database = MyDatabaseId;
 	lane->token.scope = token_scope(grantless);
