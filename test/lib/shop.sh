@@ -3,10 +3,12 @@
 #
 #   control METHOD PATH [BODY]      the simulator's control call, its answer on standard output
 #   shop_connect                    the extension, a key, and the account "shop" with channel DE, ready to send
-#   look_at SKU …                   queue a reading request (getListingsItem) for each SKU
+#   look_at SKU …                   queue a reading request (getListingsItem) for each SKU; looking_at says the statement
 #   arrived OPERATION               how many requests of an operation have reached the simulator
 #   finished                        how many requests have ended
 #   sender_pid                      the sender of the current database, nothing when there is none
+#   sender_end SIGNAL               end it and wait until it is gone; with KILL also until the server is up again
+#   hold STATEMENT, release         keep a transaction open that has executed it, and end that
 
 # By bash alone: a bare machine may have no curl.
 control()
@@ -28,11 +30,16 @@ shop_connect()
 		"select amzmp.create_channel('DE', 'shop', 'DE')" "select amzmp.activate('shop')" "select amzmp.activate('DE')" >/dev/null
 }
 
+looking_at()
+{
+	echo "select count(amzmp.enqueue('shop', 'getListingsItem',
+	          jsonb_build_object('sku', sku, 'marketplaceIds', jsonb_build_array('A1PA6795UKMFR9'))))
+	        from regexp_split_to_table('$*', ' ') sku"
+}
+
 look_at()
 {
-	sql "select count(amzmp.enqueue('shop', 'getListingsItem',
-	         jsonb_build_object('sku', sku, 'marketplaceIds', jsonb_build_array('A1PA6795UKMFR9'))))
-	       from regexp_split_to_table('$*', ' ') sku" >/dev/null
+	sql "$(looking_at "$@")" >/dev/null
 }
 
 arrived()
@@ -48,4 +55,33 @@ finished()
 sender_pid()
 {
 	sql "select pid from pg_stat_activity where datname = current_database() and backend_type = 'amzmp sender'"
+}
+
+# test for wait_for: have so many requests of an operation arrived?
+test_arrived()
+{
+	[ "$(arrived "$1")" = "$2" ]
+}
+
+# hold STATEMENT keeps a transaction open that has executed it (a lock, say); release ends it.
+hold()
+{
+	PGAPPNAME=holder psql -XqAt -v ON_ERROR_STOP=1 -c begin -c "$1" -c 'select pg_sleep(600)' >/dev/null 2>&1 &
+	sql_becomes 10 "select count(*) from pg_stat_activity where application_name = 'holder' and query like '%pg_sleep%'" 1
+}
+
+release()
+{
+	sql "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'holder'" >/dev/null
+}
+
+sender_end()
+{
+	local pid checkpointer
+	pid=$(sender_pid)
+	checkpointer=$(sql "select pid from pg_stat_activity where backend_type = 'checkpointer'")
+	kill -s "$1" "$pid"
+	wait_for 10 process_gone "$pid" || die "the sender survives SIG$1"
+	# SIGKILL makes the postmaster end every process and begin anew.
+	[ "$1" != KILL ] || sql_becomes 60 "select pid <> $checkpointer from pg_stat_activity where backend_type = 'checkpointer'" t
 }
