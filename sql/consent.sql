@@ -128,7 +128,7 @@ declare
     id bigint;
 begin
     select x.* into strict a from amzmp.account x where x.account_id = c.account_id;
-    if code is null or code !~ '^[!-~]{1,2048}$' then
+    if code is null or code !~ '^[!-~]+$' or length(code) > 2048 then
         perform amzmp._fail('AZ202', 'the code is not one of Amazon''s', null,
             'Pass what stands in spapi_oauth_code, decoded.');
     elsif selling_partner_id is null or selling_partner_id !~ '^[A-Z0-9]{6,20}$' then
