@@ -34,6 +34,9 @@ begin
                case a.state when 'invalid' then format('select amzmp.set_credentials(%L, file => …);', a.name) end
           from amzmp.account a where a.state <> 'dropped';
     return query
+        select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
+          from amzmp.hold h join amzmp.name n using (account_id, channel_id);
+    return query
         select 'source ' || s.source_id, 'error', s.last_error, 'Mend the relation, then select amzmp.rescan(…);'
           from amzmp.source s where s.state <> 'ok';
     return query
