@@ -4,6 +4,8 @@
 #   make install         into the PostgreSQL that PG_CONFIG names (DESTDIR is honoured)
 #   make demo            from a bare machine to a running shop; make demo-stop ends it
 #   make test            every test, in throwaway clusters of its own
+#   make conformance     Amazon's own client judges the simulator and what amzmp sends (needs node and npm)
+#   make fuzz            random bytes for whatever reads bytes from outside, SECONDS=60 a target (needs clang)
 #   make format          rewrite C and SQL in the one format; make check-format only looks
 #   make bench           the benchmarks, in order
 #
@@ -25,7 +27,7 @@ INSTALL_SQL := $(BUILD)/$(EXTENSION)--$(AMZMP_VERSION).sql
 UPDATE_SQL := $(sort $(wildcard sql/update/$(EXTENSION)--*.sql))
 
 # These need no PostgreSQL on the machine: the set-up brings it first, and PGXS is read after that.
-BARE := setup demo demo-stop test test-check test-simulator test-regress test-pgtap test-crash bench format check-format help
+BARE := setup demo demo-stop test test-check test-simulator test-regress test-pgtap test-crash bench conformance fuzz format check-format help
 ifneq ($(filter-out $(BARE),$(or $(MAKECMDGOALS),all)),)
 
 # MODULES rather than MODULE_big: it lets the library keep a path, so that two builds of one tree cannot meet.
@@ -74,7 +76,7 @@ endif
 
 .DEFAULT_GOAL := all
 
-.PHONY: setup demo demo-stop test test-check test-simulator test-regress test-pgtap test-crash bench format check-format
+.PHONY: setup demo demo-stop test test-check test-simulator test-regress test-pgtap test-crash bench conformance fuzz format check-format
 
 setup:
 	@script/setup.sh
@@ -94,6 +96,15 @@ test-check test-simulator test-regress test-pgtap test-crash: setup
 
 bench: setup
 	@test/run.sh bench $(T)
+
+conformance:
+	@script/setup.sh node
+	@test/conformance/run.sh
+
+SECONDS ?= 60
+fuzz:
+	@script/setup.sh clang
+	@$(MAKE) -C test/fuzz --no-print-directory -s run BUILD='$(abspath $(BUILD))/fuzz' SECONDS=$(SECONDS)
 
 format check-format: setup
 	@script/format.sh $@
