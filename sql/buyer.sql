@@ -32,6 +32,7 @@ create function amzmp._buyer(account text, order_ids text[])
 declare
     acc bigint := (amzmp._account(_buyer.account)).account_id;
     ids alias for $2;
+    id text;
 begin
     if not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
         perform amzmp._fail('42501', 'buyers'' personal data needs the role amzmp_buyer_data', null,
@@ -40,20 +41,21 @@ begin
     perform amzmp._log_access(format('role "%s" opened buyers'' data of account "%s", orders: %s',
         amzmp._caller(), _buyer.account,
         (select string_agg(regexp_replace(coalesce(i, ''), '[^0-9A-Za-z-]', '?', 'g'), ', ') from unnest(ids) as u (i))));
-    return query
-        select b.amazon_order_id, d.doc #>> '{buyer,buyerName}', d.doc #>> '{buyer,buyerEmail}',
-               d.doc #>> '{buyer,buyerCompanyName}', d.doc #>> '{buyer,buyerPurchaseOrderNumber}',
-               a.doc ->> 'name', a.doc ->> 'companyName', a.doc ->> 'addressLine1', a.doc ->> 'addressLine2',
-               a.doc ->> 'addressLine3', a.doc ->> 'city', a.doc ->> 'districtOrCounty', a.doc ->> 'municipality',
-               a.doc ->> 'stateOrRegion', a.doc ->> 'postalCode', a.doc ->> 'countryCode', a.doc ->> 'phone',
-               a.doc ->> 'addressType', a.doc -> 'extendedFields', d.doc #> '{recipient,deliveryPreference}',
-               d.doc -> 'tax_registrations', d.doc -> 'items'
-          from amzmp.order_buyer b
-          cross join lateral (
-                select amzmp._open(b.sealed, 'buyer', b.account_id || '/' || b.amazon_order_id)::jsonb as doc) as d
-          cross join lateral (select d.doc #> '{recipient,deliveryAddress}' as doc) as a
-         where b.account_id = acc and b.amazon_order_id = any (ids) and b.sealed is not null
-         order by b.amazon_order_id;
+    for id in select distinct u.id from unnest(ids) as u (id) order by u.id loop
+        return query
+            select b.amazon_order_id, d.doc #>> '{buyer,buyerName}', d.doc #>> '{buyer,buyerEmail}',
+                   d.doc #>> '{buyer,buyerCompanyName}', d.doc #>> '{buyer,buyerPurchaseOrderNumber}',
+                   a.doc ->> 'name', a.doc ->> 'companyName', a.doc ->> 'addressLine1', a.doc ->> 'addressLine2',
+                   a.doc ->> 'addressLine3', a.doc ->> 'city', a.doc ->> 'districtOrCounty', a.doc ->> 'municipality',
+                   a.doc ->> 'stateOrRegion', a.doc ->> 'postalCode', a.doc ->> 'countryCode', a.doc ->> 'phone',
+                   a.doc ->> 'addressType', a.doc -> 'extendedFields', d.doc #> '{recipient,deliveryPreference}',
+                   d.doc -> 'tax_registrations', d.doc -> 'items'
+              from amzmp.order_buyer b
+              cross join lateral (
+                    select amzmp._open(b.sealed, 'buyer', b.account_id || '/' || b.amazon_order_id)::jsonb as doc) as d
+              cross join lateral (select d.doc #> '{recipient,deliveryAddress}' as doc) as a
+             where b.account_id = acc and b.amazon_order_id = id and b.sealed is not null;
+    end loop;
 end
 $$;
 

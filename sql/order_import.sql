@@ -685,7 +685,7 @@ begin
                case when f.complete then f.sealed else coalesce(b.raw, f.sealed) end
           from fresh f
           cross join lateral (select amzmp._personal_part(f.doc) as part) as x
-          left join amzmp.order_buyer b on b.account_id = acc and b.amazon_order_id = f.amazon_order_id
+          left join amzmp.order_buyer b on b.account_id = acc and b.amazon_order_id = id
          where not f.purged
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     )
@@ -710,18 +710,21 @@ $$;
 -- The shop's number of a new order. A format that yields a number twice gives way to Amazon's number.
 create function amzmp._new_order_number(account_id bigint, channel_id bigint, amazon_order_id text, marketplace text,
     fulfilled_by text) returns text
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
-    select case when exists (
-                     select from amzmp.orders o
-                      where o.account_id = _new_order_number.account_id and o.order_number = n.number
-                        and o.amazon_order_id <> _new_order_number.amazon_order_id)
-                then _new_order_number.amazon_order_id else n.number end
-    from (select amzmp.format_order_number(_new_order_number.amazon_order_id,
-              amzmp._setting_text(_new_order_number.account_id, _new_order_number.channel_id, 'order_number_format'),
-              marketplace,
-              amzmp._setting_text(_new_order_number.account_id, _new_order_number.channel_id, 'order_number_prefix'),
-              fulfilled_by)) as n (number);
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    id alias for $3;
+    number text := amzmp.format_order_number(id, amzmp._setting_text(acc, $2, 'order_number_format'), $4,
+                                             amzmp._setting_text(acc, $2, 'order_number_prefix'), $5);
+begin
+    if exists (select from amzmp.orders o
+                where o.account_id = acc and o.order_number = number and o.amazon_order_id <> id) then
+        return id;
+    end if;
+    return number;
+end
 $$;
 
 /* ---- what follows from an order's state: items known or not, movements, reservations, hand-over ---- */
@@ -741,6 +744,9 @@ declare
     follows alias for $3;
 begin
     perform from amzmp.orders o where o.account_id = acc and o.amazon_order_id = id for update;
+    if not found then
+        return;
+    end if;
     perform amzmp._match_items(acc, id);
     perform amzmp._settle_movements(acc, id);
     perform amzmp._settle_reservations(acc, id, follows);
@@ -920,30 +926,25 @@ create function amzmp._settle_states(account_id bigint, amazon_order_id text) re
     as $$
 #variable_conflict use_column
 declare
-    logged bigint;
+    acc alias for $1;
+    id alias for $2;
+    o amzmp.orders;
+    unknown text;
+    wanted text;
 begin
-    with wanted as materialized (
-        select o.account_id, o.amazon_order_id, o.channel_id, o.import_state as was, u.skus,
-               case when u.skus is not null and o.status is distinct from 'CANCELLED' then 'held_unknown_item'
-                    else 'imported' end as state
-          from amzmp.orders o
-          cross join lateral (
-                select string_agg(distinct i.sku, ', ' order by i.sku) as skus
-                  from amzmp.order_item i
-                 where i.account_id = o.account_id and i.amazon_order_id = o.amazon_order_id and i.shop_sku is null) as u
-         where o.account_id = _settle_states.account_id and o.amazon_order_id = _settle_states.amazon_order_id
-           and o.import_state in ('imported', 'held_unknown_item')
-    ), changed as (
-        update amzmp.orders o set import_state = w.state
-          from wanted w
-         where o.account_id = w.account_id and o.amazon_order_id = w.amazon_order_id and w.state <> w.was
-        returning o.account_id, o.channel_id, o.amazon_order_id, w.state, w.skus
-    )
-    select count(*) into logged
-      from changed c
-      cross join lateral amzmp._log(c.account_id, c.channel_id,
-            case c.state when 'imported' then 'info' else 'warning' end, 'order', c.amazon_order_id,
-            case c.state when 'imported' then 'the order is no longer held'
-                         else 'the order is held, the shop does not know ' || c.skus end);
+    select x.* into strict o from amzmp.orders x where x.account_id = acc and x.amazon_order_id = id;
+    select string_agg(distinct i.sku, ', ' order by i.sku) filter (where i.shop_sku is null) into unknown
+      from amzmp.order_item i where i.account_id = acc and i.amazon_order_id = id;
+    wanted := case when unknown is not null and o.status is distinct from 'CANCELLED' then 'held_unknown_item'
+                   else 'imported' end;
+    if o.import_state not in ('imported', 'held_unknown_item') or o.import_state = wanted then
+        return;
+    end if;
+    update amzmp.orders x set import_state = wanted where x.account_id = acc and x.amazon_order_id = id;
+    if wanted = 'imported' then
+        perform amzmp._log(acc, o.channel_id, 'info', 'order', id, 'the order is no longer held');
+    else
+        perform amzmp._log(acc, o.channel_id, 'warning', 'order', id, 'the order is held, the shop does not know ' || unknown);
+    end if;
 end
 $$;

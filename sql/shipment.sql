@@ -46,7 +46,7 @@ create table amzmp.shipment (
     constraint shipment_reference_check check (package_reference ~ '^[1-9][0-9]{0,9}$')
 );
 
-create index shipment_open on amzmp.shipment (account_id, state) where state <> 'confirmed';
+create index shipment_open on amzmp.shipment (state, account_id) where state <> 'confirmed';
 
 comment on table amzmp.shipment is 'Packages that the shop has shipped, and what Amazon said to that.';
 comment on column amzmp.shipment.account_id is 'The account that sold.';
