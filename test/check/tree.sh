@@ -21,7 +21,7 @@ is "$(found '(^|[^[:alnum:]_.])/(work|home|root|Users)/[[:alnum:]_.-]')" '' 'no 
 is "$(found '(registry\.npmjs|pypi|files\.pythonhosted|crates|proxy\.golang|rubygems|deb\.debian)\.(org|io)')" '' \
 	'no package registry'
 is "$(printf '%s\n' "${files[@]}" | grep -E '\.(o|so|bc|a|orig|rej|swp)$|^build/')" '' 'nothing generated'
-is "$(printf '%s\0' "${files[@]}" | grep -zv '^expected/' | xargs -0 grep -lIP '\r$' 2>/dev/null)" '' 'no carriage returns at line ends, but in what a test expects'
+is "$(printf '%s\0' "${files[@]}" | grep -zvE '^(expected|test/fuzz/corpus)/' | xargs -0 grep -lIP '\r$' 2>/dev/null)" '' 'no carriage returns at line ends, but in what a test expects and in what a connection said'
 is "$(grep -vE '^ *(#|$)' sql/PARTS | sed 's/ *#.*//' | sort | uniq -d)" '' 'no part is listed twice'
 is "$(cd sql && ls ./*.sql | sed 's,^\./,,' | sort | comm -3 - <(sed 's/#.*//; s/ //g; /^$/d' PARTS | sort))" '' \
 	'sql/PARTS lists every file in sql/, and no other'
