@@ -1,0 +1,157 @@
+/*
+ * listing_flow.sql
+ *	  The repeating flows of listings. Each is a query over what differs or fell between two steps; none of them is
+ *	  needed for a change to be sent, they are there for what was lost on the way.
+ */
+
+create function amzmp._flow_send_products(account_id bigint, channel_id bigint, flow_run_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    cause constant jsonb := jsonb_build_object('flow_run', flow_run_id);
+    stale text[];
+begin
+    perform amzmp._plan_puts(account_id, channel_id, array(
+            select l.sku
+            from amzmp.listing as l
+            where (l.account_id, l.channel_id) = (_flow_send_products.account_id, _flow_send_products.channel_id)
+                and l.state = 'queued'
+                and l.wanted
+                and l.read_due_at is null
+        ), cause);
+
+    -- Begin anew with what failed for a reason that may be gone by now (its penalty ended, or was released), and read
+    -- what should have been read.
+    with again as (
+        select l.sku
+        from amzmp.listing as l
+        left join amzmp.penalty as p
+            on (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
+        where (l.account_id, l.channel_id) = (_flow_send_products.account_id, _flow_send_products.channel_id)
+            and l.state = 'rejected'
+            and l.wanted
+            and (p.subject is null or not p.gave_up and p.until <= now())
+    ), begun as (
+        update amzmp.listing as l
+        set state = 'queued',
+            state_reason = 'tried again',
+            state_at = now()
+        from again as g
+        where (l.account_id, l.channel_id, l.sku) = (_flow_send_products.account_id, _flow_send_products.channel_id, g.sku)
+        returning l.sku
+    )
+    select array(
+        select b.sku from begun as b
+        union
+        select l.sku
+        from amzmp.listing as l
+        where (l.account_id, l.channel_id) = (_flow_send_products.account_id, _flow_send_products.channel_id)
+            and l.read_due_at < now() - interval '10 minutes'
+            and l.state in ('queued', 'pending')
+    ) into stale;
+    perform amzmp._look(account_id, channel_id, stale, now(), cause);
+end
+$$;
+
+comment on function amzmp._flow_send_products(bigint, bigint, bigint) is 'Inner: the flow send_products: whatever fell between two steps of a publication.';
+
+create function amzmp._flow_send_updated_product_price(account_id bigint, channel_id bigint, flow_run_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform amzmp._plan_sends(account_id, array(
+            select l.sku
+            from amzmp.listing as l
+            where l.account_id = _flow_send_updated_product_price.account_id
+                and _flow_send_updated_product_price.channel_id in (0, l.channel_id)
+                and l.price_differs
+        ), jsonb_build_object('flow_run', flow_run_id));
+end
+$$;
+
+comment on function amzmp._flow_send_updated_product_price(bigint, bigint, bigint) is 'Inner: the flow send_updated_product_price: what amzmp.price_diff shows.';
+
+create function amzmp._flow_send_updated_product_stock(account_id bigint, channel_id bigint, flow_run_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform amzmp._plan_sends(account_id, array(
+            select i.sku
+            from amzmp.inventory as i
+            where i.account_id = _flow_send_updated_product_stock.account_id
+                and i.quantity_differs
+        ), jsonb_build_object('flow_run', flow_run_id));
+end
+$$;
+
+comment on function amzmp._flow_send_updated_product_stock(bigint, bigint, bigint) is 'Inner: the flow send_updated_product_stock: what amzmp.stock_diff shows.';
+
+/*
+ * Products that left the shop have quantity 0 at Amazon by recompute, once the brake let it pass. Where on_remove says
+ * so their offers are deleted here.
+ */
+create function amzmp._flow_send_delete_products(account_id bigint, channel_id bigint, flow_run_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    left_shop text[];
+begin
+    with gone as (
+        update amzmp.listing as l
+        set wanted = false,
+            cause = jsonb_build_object('flow_run', flow_run_id)
+        from amzmp.inventory as i
+        where l.account_id = _flow_send_delete_products.account_id
+            and _flow_send_delete_products.channel_id in (0, l.channel_id)
+            and l.listed
+            and l.wanted
+            and (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+            and i.desired_quantity = 0
+            and amzmp._setting_text(l.account_id, l.channel_id, 'on_remove') = 'delete'
+            and exists (
+                select from amzmp.product as p where (p.account_id, p.sku) = (l.account_id, l.sku) and p.gone
+            )
+            and not exists (
+                select
+                from amzmp.product as p
+                join amzmp.source as s using (account_id, source_id)
+                where (p.account_id, p.sku) = (l.account_id, l.sku)
+                    and s.channel_id in (0, l.channel_id)
+                    and not p.gone
+            )
+        returning l.sku
+    )
+    select array(
+        select g.sku from gone as g
+        union
+        select l.sku
+        from amzmp.listing as l
+        where l.account_id = _flow_send_delete_products.account_id
+            and l.listed
+            and not l.wanted
+    ) into left_shop;
+    perform amzmp._settle_unwanted(account_id, left_shop, '{}');
+end
+$$;
+
+comment on function amzmp._flow_send_delete_products(bigint, bigint, bigint) is 'Inner: the flow send_delete_products: offers of products that left the shop.';

@@ -1,0 +1,288 @@
+/*
+ * unpublish.sql
+ *	  Taking offers off: stock 0 or deletion, and what follows from any write or reading for offers that nobody wants.
+ *
+ * An offer that other channels still sell is deleted in this marketplace alone. The last one goes off sale (its
+ * quantity goes to 0 by recompute.sql) or is deleted, as the setting on_remove says.
+ */
+
+/*
+ * What follows from any write or reading.
+ */
+create function amzmp._after_write(account_id bigint, skus text[], finished bigint[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    open record;
+begin
+    perform amzmp._settle_unwanted(account_id, skus, finished);
+
+    -- An offer that was off sale and got stock again waits for Amazon to show it.
+    perform amzmp._enter(account_id, array(
+            select (l.channel_id, l.sku, 'pending', 'on sale again, Amazon''s verdict is awaited', null)::amzmp.new_state
+            from amzmp.listing as l
+            join amzmp.inventory as i
+                on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+            join amzmp.channel as c on (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
+            where c.account_id = _after_write.account_id
+                and l.sku = any (skus)
+                and l.state = 'off_sale'
+                and l.wanted
+                and i.remote_quantity > 0
+                and l.state_reason is not distinct from amzmp._off_sale_reason()
+        ));
+
+    for open in
+        select l.channel_id, array_agg(l.sku order by l.sku) as skus
+        from amzmp.channel as c
+        join amzmp.listing as l using (account_id, channel_id)
+        where c.account_id = _after_write.account_id
+            and l.sku = any (_after_write.skus)
+            and l.state = 'pending'
+            and l.read_due_at is null
+        group by l.channel_id
+    loop
+        perform amzmp._look(account_id, open.channel_id, open.skus, now() + amzmp._read_delay(account_id, '0'), null);
+    end loop;
+end
+$$;
+
+create function amzmp._off_sale_reason()
+    returns text
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'no channel offers it any more, its stock at Amazon is 0'
+$$;
+
+/*
+ * Taking offers off.
+ */
+create function amzmp._unpublish(channel text, skus text[])
+    returns integer
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    place constant amzmp.channel := amzmp._channel(channel);
+    reason constant jsonb := jsonb_build_object('role', amzmp._caller(), 'at', now(), 'verb', 'unpublish');
+    unknown text;
+    leaving text[];
+begin
+    select string_agg(quote_literal(x.sku), ', ') into unknown
+    from (
+        select s.sku
+        from unnest(skus) as s (sku)
+        where not exists (
+            select
+            from amzmp.listing as l
+            where (l.account_id, l.channel_id, l.sku) = (place.account_id, place.channel_id, s.sku)
+        )
+        order by s.sku
+        limit 10
+    ) as x;
+    if unknown is not null then
+        perform amzmp._fail('AZ202', format('never published in channel "%s": %s', channel, unknown), null,
+            format('select sku, state from amzmp.offer where channel = %L; shows what was.', channel));
+    end if;
+
+    perform amzmp._lock_skus(place.account_id, skus);
+    with left_channel as (
+        update amzmp.listing as l
+        set wanted = false,
+            cause = reason
+        where (l.account_id, l.channel_id) = (place.account_id, place.channel_id)
+            and l.sku = any (skus)
+            and l.wanted
+        returning l.sku
+    )
+    select coalesce(array_agg(x.sku order by x.sku), '{}') into leaving from left_channel as x;
+
+    perform amzmp._enter(place.account_id, array(
+            select (l.channel_id, l.sku, 'not_listed', 'taken back before Amazon had it', null)::amzmp.new_state
+            from amzmp.listing as l
+            where (l.account_id, l.channel_id) = (place.account_id, place.channel_id)
+                and l.sku = any (leaving)
+                and l.state in ('queued', 'matching', 'rejected')
+        ));
+    perform amzmp._settle_unwanted(place.account_id, leaving, '{}');
+    perform amzmp._recompute(place.account_id, leaving, reason);
+    return cardinality(leaving);
+end
+$$;
+
+select amzmp._expose('amzmp._unpublish(text, text[])', 'amzmp_operator',
+    'Stop offering SKUs in a channel. Where other channels still offer a SKU, only this marketplace''s offer is deleted; else its stock is set to 0 or the offer deleted, as the setting on_remove says. Returns how many left.');
+
+/*
+ * Listings that are at Amazon and not wanted: delete them where another channel still sells the SKU or on_remove says
+ * so; else their quantity goes to 0 as any other (recompute), and when it is there they are off sale.
+ */
+create function amzmp._settle_unwanted(account_id bigint, skus text[], finished bigint[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    insert into amzmp.request (account_id, operation, priority, render, handler, subject_kind, subject, channel_id, cause)
+    select l.account_id, 'deleteListingsItem', 10, '_render_delete', '_handle_delete', 'listing', l.sku, l.channel_id, l.cause
+    from amzmp.channel as c
+    join amzmp.listing as l using (account_id, channel_id)
+    where c.account_id = _settle_unwanted.account_id
+        and l.sku = any (skus)
+        and amzmp._to_delete(l)
+        and not amzmp._penalised(l.account_id, 'publish', l.channel_id, l.sku)
+        and not exists (
+            select
+            from amzmp.request as r
+            where (r.account_id, r.subject_kind, r.subject, r.channel_id) = (l.account_id, 'listing', l.sku, l.channel_id)
+                and (r.operation = 'deleteListingsItem' or r.state <> 'due')
+                and r.request_id <> all (finished)
+        );
+    if found then
+        perform amzmp._wake();
+    end if;
+
+    perform amzmp._enter(account_id, array(
+            select (l.channel_id, l.sku, 'off_sale', amzmp._off_sale_reason(), null)::amzmp.new_state
+            from amzmp.channel as c
+            join amzmp.listing as l using (account_id, channel_id)
+            join amzmp.inventory as i
+                on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+            where c.account_id = _settle_unwanted.account_id
+                and l.sku = any (skus)
+                and l.listed
+                and not l.wanted
+                and l.state <> 'off_sale'
+                and i.remote_quantity = 0
+                and i.desired_quantity = 0
+                and not amzmp._to_delete(l)
+        ));
+end
+$$;
+
+-- Is a listing to be deleted at Amazon?
+create function amzmp._to_delete(listing amzmp.listing)
+    returns boolean
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return listing.listed
+        and not listing.wanted
+        and (
+            amzmp._setting_text(listing.account_id, listing.channel_id, 'on_remove') = 'delete'
+            or exists (
+                select
+                from amzmp.channel as c
+                join amzmp.listing as l using (account_id, channel_id)
+                where c.account_id = listing.account_id
+                    and c.channel_id <> listing.channel_id
+                    and not c.dropped
+                    and l.sku = listing.sku
+                    and l.wanted
+            )
+        );
+end
+$$;
+
+create function amzmp._render_delete(claimed amzmp.request[])
+    returns table (request_id bigint, params jsonb, body jsonb)
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    account constant amzmp.account := (
+        select a from amzmp.account as a where a.account_id = claimed[1].account_id
+    );
+begin
+    perform amzmp._lock_skus(account.account_id, array(select r.subject from unnest(claimed) as r));
+    return query
+    update amzmp.listing as l
+    set in_flight_request = r.request_id
+    from unnest(claimed) as r,
+        amzmp.channel as c,
+        amzmp.marketplace as m
+    where (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
+        and (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
+        and m.marketplace_id = c.marketplace_id
+        and amzmp._to_delete(l)
+        and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id])
+    returning r.request_id, amzmp._listing_params(account.seller_id, l.sku, m.marketplace_id, m.language), null::jsonb;
+end
+$$;
+
+comment on function amzmp._render_delete(amzmp.request[]) is 'Inner: parameters of claimed deletions; none where the offer is wanted again.';
+
+create function amzmp._handle_delete(answers amzmp.answer_row[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    account_id constant bigint := (answers[1].request).account_id;
+    skus constant text[] := array(select distinct (a.request).subject from unnest(answers) as a);
+    finished constant bigint[] := array(select (a.request).request_id from unnest(answers) as a);
+begin
+    perform amzmp._land(account_id, answers);
+    perform amzmp._enter(account_id, array(
+            select (l.channel_id, l.sku,
+                case when v.accepted or a.status = 404 then 'removed' else l.state end,
+                case when v.accepted or a.status = 404 then 'deleted at Amazon' else format('could not be deleted: %s', v.message) end,
+                case when not v.accepted and a.status is distinct from 404 then v.code end)::amzmp.new_state
+            from unnest(answers) as a
+            cross join lateral amzmp._submission_verdict(a) as v
+            join amzmp.listing as l
+                on (l.account_id, l.channel_id, l.sku)
+                    = ((a.request).account_id, (a.request).channel_id, (a.request).subject)
+        ));
+    perform amzmp._forget_removed(account_id, skus);
+    perform amzmp._after_write(account_id, skus, finished);
+end
+$$;
+
+comment on function amzmp._handle_delete(amzmp.answer_row[]) is 'Inner: apply the answers to deletions.';
+
+-- Nothing is live any more of what was deleted.
+create function amzmp._forget_removed(account_id bigint, skus text[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.listing as l
+    set remote_price = null,
+        submitted_price = null,
+        submitted_price_at = null,
+        submitted_price_request = null
+    from amzmp.channel as c
+    where c.account_id = _forget_removed.account_id
+        and (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
+        and l.sku = any (skus)
+        and l.state = 'removed';
+end
+$$;
