@@ -425,6 +425,7 @@ begin
     end if;
     perform amzmp._enable_defaults(target.account_id, target.channel_id);
     perform amzmp._log(target.account_id, target.channel_id, 'notice', 'account', account_or_channel, format('activated by %s', amzmp._caller()));
+    perform amzmp._plan_sends(target.account_id);   -- what changed while it was off
     perform amzmp._wake();
     return case when target.channel_id = 0 then 'account active; now activate its channels' else 'channel active' end;
 end
