@@ -246,6 +246,14 @@ begin
     perform amzmp._roll_partitions('activity', coalesce(amzmp._setting_interval(account_id, 0, 'activity_retention'), '30 days'));
     perform amzmp._roll_partitions('request_log', coalesce(amzmp._setting_interval(account_id, 0, 'request_retention'), '7 days'));
     delete from amzmp.flow_run r where r.account_id = _flow_housekeeping.account_id and r.started_at < now() - interval '30 days';
+    with old as (
+        delete from amzmp.brake_batch b
+         where b.account_id = _flow_housekeeping.account_id and b.closed_at < now() - interval '30 days'
+        returning b.batch_id
+    )
+    delete from amzmp.brake_item i using old
+     where i.account_id = _flow_housekeeping.account_id and i.batch_id = old.batch_id;
+    perform amzmp._clean_changes();
 end
 $$;
 

@@ -142,8 +142,6 @@ values
         'How the shop''s order number is made. Placeholders: {amazon_id}, its three blocks {n1} {n2} {n3}, {prefix}, {marketplace}, {fulfillment}. Example: AMZ-{n1}{n3}{n2}.'),
     (true, 'order_number_prefix', 'both', 'text', 'Order number prefix', '""', null, null, null,
         'What {prefix} stands for in order_number_format.'),
-    (true, 'stock_reduction', 'account', 'text', 'Shop''s stock on import', '"none"', null, null, '["none", "column", "function"]',
-        'What an imported order does to the shop''s stock: nothing, lower the column that the source names, or call the function that it names.'),
     (true, 'use_neighborhood', 'account', 'boolean', 'Neighborhood required', 'false', null, null, null,
         'For delivery functions: must an address name its district or neighborhood?'),
     (true, 'address_per_channel', 'account', 'boolean', 'Addresses by channel', 'false', null, null, null,

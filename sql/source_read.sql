@@ -286,6 +286,12 @@ begin
                rescan_reason = coalesce((select t.cause ->> 'reason' from unnest(taken) t where t.keys is null limit 1), 'asked for')
          where x.account_id = s.account_id and x.source_id = s.source_id;
     end if;
+    -- An import that moves stock of these SKUs has either ended, and the read that follows sees what it wrote, or waits for
+    -- our end: units that it has just taken from the shelf and released from their reservation are never added back.
+    perform from amzmp.inventory i
+      where i.account_id = s.account_id and i.sku in (select k.key from unnest(taken) t, unnest(t.keys) as k (key))
+      order by i.sku
+        for update;
     return query
         with keyed as (
             select distinct t.watched_id, k.key, w.via is null as is_sku

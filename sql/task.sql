@@ -103,28 +103,36 @@ begin
 end
 $$;
 
--- Public, user runners: the caller's next piece of work; captured changes go first. Harmless to call by hand: a role gets
--- only what it registered itself.
-create function amzmp._next_task() returns table (account_id bigint, task_id bigint, kind text, statements text[])
+-- Public, user runners: the caller's next piece of work. Captured changes go first, or tasks do: the runner alternates, so
+-- that neither a burst of changes nor one of orders holds up the other. Harmless to call by hand: a role gets only what
+-- it registered itself.
+create function amzmp._next_task(tasks_first boolean default false)
+    returns table (account_id bigint, task_id bigint, kind text, statements text[])
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    source_statements text[] := amzmp._source_work(amzmp._caller());
+    source_statements text[];
     t amzmp.task;
     made text[];
 begin
+    if tasks_first then
+        t := amzmp._claim_task(amzmp._caller());
+    end if;
+    if t.task_id is null then
+        source_statements := amzmp._source_work(amzmp._caller());
+    end if;
+    if t.task_id is null and source_statements is null and not tasks_first then
+        t := amzmp._claim_task(amzmp._caller());
+    end if;
     if source_statements is not null then
         return query select 0::bigint, 0::bigint, 'source'::text, source_statements;
-        return;
-    end if;
-    t := amzmp._claim_task(amzmp._caller());
-    if t.task_id is not null then
+    elsif t.task_id is not null then
         execute format('select amzmp.%I($1, $2, $3)', '_statement_' || t.kind) into made using t.account_id, t.subject, t.argument;
         return query select t.account_id, t.task_id, t.kind, coalesce(made, '{}');
     end if;
 end
 $$;
-select amzmp._expose('amzmp._next_task()', 'public', 'User runners: the calling role''s next piece of work, as statements.');
+select amzmp._expose('amzmp._next_task(boolean)', 'public', 'User runners: the calling role''s next piece of work, as statements.');
 
 create function amzmp._finish_task(account_id bigint, task_id bigint) returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -143,19 +151,23 @@ create function amzmp._fail_task(account_id bigint, task_id bigint, error_state 
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
+    gave_way constant boolean := error_state in ('55P03', '40P01', '40001');
     t amzmp.task;
 begin
     if task_id = 0 then
         perform amzmp._source_failed(amzmp._caller(), error_state, error_text);
         return;
     end if;
+    -- a lock that the shop held, or a serialization failure, is no fault: again soon
     update amzmp.task x
-       set due_at = now() + least(interval '1 second' * power(4, least(x.attempt, 8)), interval '1 hour'), last_error = error_text
+       set due_at = now() + case when gave_way then least(interval '0.2 s' * power(2, least(x.attempt, 8)), interval '30 s')
+                                 else least(interval '1 s' * power(4, least(x.attempt, 8)), interval '1 hour') end,
+           last_error = error_text
      where x.account_id = _fail_task.account_id and x.task_id = _fail_task.task_id
        and coalesce(x.run_as, 'amzmp_owner') = amzmp._caller()
     returning x.* into t;
     if t.task_id is not null then
-        perform amzmp._log(t.account_id, 0, 'error', t.kind, t.subject, format('%s failed (attempt %s): %s', t.kind, t.attempt, error_text),
+        perform amzmp._log(t.account_id, 0, case when gave_way then 'info' else 'error' end, t.kind, t.subject, format('%s failed (attempt %s): %s', t.kind, t.attempt, error_text),
             jsonb_build_object('sqlstate', error_state, 'again_at', t.due_at));
     end if;
 end

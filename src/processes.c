@@ -110,9 +110,12 @@ set_latch_of(int procno)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
+/* Needs the lock, shared at least. Whoever finds the flag set leaves the latch alone: the one who set it set both. */
 static void
 wake_slot(WorkerSlot *slot)
 {
+	if (slot->wake)
+		return;
 	slot->wake = true;
 	if (slot->pid != 0)
 		set_latch_of(slot->procno);
@@ -121,11 +124,13 @@ wake_slot(WorkerSlot *slot)
 static void
 wake_database(Oid database, bool prepared)
 {
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	/* Flags are only ever set here, and cleared under the exclusive lock: every commit of the shop comes this way. */
+	LWLockAcquire(shared->lock, LW_SHARED);
 	for (int i = 0; i < MAX_SENDERS; i++)
 		if (shared->senders[i].database == database)
 		{
-			shared->senders[i].prepared |= prepared;
+			if (prepared)
+				shared->senders[i].prepared = true;
 			wake_slot(&shared->senders[i]);
 		}
 	for (int i = 0; wake_runners && !prepared && i < MAX_RUNNERS; i++)

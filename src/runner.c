@@ -34,6 +34,7 @@
 #include "worker.h"
 
 #define LINGER_MS			60000
+#define TASKS_IN_TURN		8
 #define DEFAULT_MAX_RUNNERS 4
 
 typedef struct Task
@@ -50,6 +51,9 @@ typedef struct Task
 } Task;
 
 static int max_runners = DEFAULT_MAX_RUNNERS;
+
+/* How many tasks a user runner still takes before it looks at captured changes (task 0) again. */
+static int tasks_in_turn = 0;
 
 PGDLLEXPORT void amzmp_runner_main(Datum arg);
 
@@ -115,7 +119,11 @@ claim(void *arg)
 	bool isnull;
 	HeapTuple row;
 
-	run(task->own ? "select * from amzmp._next_own_task()" : "select * from amzmp.next_task()", 0, NULL, NULL);
+	if (task->own)
+		run("select * from amzmp._next_own_task()", 0, NULL, NULL);
+	else
+		run(tasks_in_turn > 0 ? "select * from amzmp.next_task(true)" : "select * from amzmp.next_task(false)", 0, NULL,
+			NULL);
 	task->found = SPI_processed == 1;
 	if (!task->found)
 		return;
@@ -126,6 +134,7 @@ claim(void *arg)
 	task->kind = SPI_getvalue(row, SPI_tuptable->tupdesc, 3);
 	read_statements(task, SPI_getbinval(row, SPI_tuptable->tupdesc, 4, &isnull));
 	MemoryContextSwitchTo(old);
+	tasks_in_turn = task->task_id == 0 ? TASKS_IN_TURN : Max(tasks_in_turn - 1, 0);
 }
 
 static void
