@@ -67,13 +67,49 @@ create table amzmp.account_access (
 );
 
 comment on table amzmp.application is 'An application registered with Amazon: client id and sealed client secret, shared by accounts.';
+comment on column amzmp.application.application_id is 'Number of the application.';
+comment on column amzmp.application.name is 'Its name in calls.';
+comment on column amzmp.application.client_id is 'LWA client id, amzn1.application-oa2-client.…';
+comment on column amzmp.application.amazon_application_id is 'Amazon''s number of the application, amzn1.sp.solution.…; needed for consent links alone.';
+comment on column amzmp.application.redirect_uri is 'Where Amazon sends a seller after the consent, as registered with Amazon.';
+comment on column amzmp.application.client_secret is 'The client secret, sealed.';
+comment on column amzmp.application.secret_expires_at is 'When Amazon ends the client secret, where that is known.';
+comment on column amzmp.application.generation is 'Grows with each new secret, so that cached tokens of the old one are left.';
+comment on column amzmp.application.created_at is 'When it was registered here.';
 comment on table amzmp.account is 'A selling partner in one region, with a sealed refresh token.';
+comment on column amzmp.account.account_id is 'Number of the account; first column of every key that belongs to it.';
+comment on column amzmp.account.name is 'Its name in calls.';
+comment on column amzmp.account.region is 'NA, EU or FE, see amzmp.region.';
+comment on column amzmp.account.application_id is 'The application that acts for it.';
+comment on column amzmp.account.seller_id is 'Amazon''s id of the seller ("Merchant token").';
+comment on column amzmp.account.mode is 'production, sandbox (Amazon''s, with fixed answers) or mock (a simulator).';
+comment on column amzmp.account.endpoint is 'Where its calls go.';
+comment on column amzmp.account.token_endpoint is 'Where its access tokens come from.';
+comment on column amzmp.account.refresh_token is 'The refresh token, sealed.';
+comment on column amzmp.account.generation is 'Grows with each new token, so that cached ones are left.';
 comment on column amzmp.account.state is 'added: not yet checked; valid: test_connection succeeded or calls work; invalid: credentials refused (see state_reason); dropped.';
+comment on column amzmp.account.state_reason is 'Why it is invalid, in Amazon''s words.';
+comment on column amzmp.account.active is 'Has it been switched on by activate()?';
 comment on column amzmp.account.time_scale is 'Mock accounts only: how much faster than the wall clock the simulator''s time runs.';
 comment on column amzmp.account.rate_scale is 'Mock accounts only: factor on usage-plan rates; 0 switches the limits off.';
+comment on column amzmp.account.note is 'For people.';
+comment on column amzmp.account.created_at is 'When it was registered here.';
 comment on table amzmp.channel is 'An account in one marketplace.';
+comment on column amzmp.channel.account_id is 'The account.';
+comment on column amzmp.channel.channel_id is 'Number of the channel.';
+comment on column amzmp.channel.name is 'Its name in calls.';
+comment on column amzmp.channel.marketplace_id is 'Amazon''s marketplace, see amzmp.marketplace.';
+comment on column amzmp.channel.active is 'Has it been switched on by activate()?';
+comment on column amzmp.channel.dropped is 'Was it given up by drop_channel()? Its orders and history stay.';
+comment on column amzmp.channel.note is 'For people.';
+comment on column amzmp.channel.created_at is 'When it was registered here.';
 comment on table amzmp.name is 'The one name space of accounts and channels.';
+comment on column amzmp.name.name is 'The name.';
+comment on column amzmp.name.account_id is 'The account.';
+comment on column amzmp.name.channel_id is 'The channel; 0: the name is that of the account.';
 comment on table amzmp.account_access is 'Roles limited to some accounts; a role without a row here sees all.';
+comment on column amzmp.account_access.account_id is 'An account that the role sees.';
+comment on column amzmp.account_access.role_name is 'The role that is limited.';
 
 -- The first activation in a fresh installation confirms its identity; a restored dump or a clone waits (see health.sql).
 create table amzmp.identity (
@@ -85,6 +121,12 @@ create table amzmp.identity (
     confirmed_by name not null
 );
 comment on table amzmp.identity is 'Which server, database and node may send. A copy does not match and stays silent until confirm_identity().';
+comment on column amzmp.identity.singleton is 'Always true: there is one row at most.';
+comment on column amzmp.identity.system_identifier is 'The server''s number, made by initdb; a physical copy has the same.';
+comment on column amzmp.identity.database_oid is 'The database; another one after a restore, a clone or CREATE DATABASE … TEMPLATE.';
+comment on column amzmp.identity.node_identity is 'The setting amzmp.node_identity at that time; it is kept outside the data directory.';
+comment on column amzmp.identity.confirmed_at is 'When it was confirmed.';
+comment on column amzmp.identity.confirmed_by is 'Who confirmed it, by the first activate() or by confirm_identity().';
 
 -- Inner: where we are.
 create function amzmp._here() returns table (system_identifier bigint, database_oid oid, node_identity text)

@@ -22,9 +22,14 @@ create index activity_subject on amzmp.activity (account_id, subject_kind, subje
 
 comment on table amzmp.activity is 'What was done, skipped or refused, and why. Kept for activity_retention.';
 comment on column amzmp.activity.account_id is 'The account, 0 for what belongs to none.';
+comment on column amzmp.activity.activity_id is 'Number of the entry; later ones are greater.';
+comment on column amzmp.activity.at is 'When.';
+comment on column amzmp.activity.channel_id is 'The channel; 0: the account itself.';
+comment on column amzmp.activity.flow_run_id is 'The run of a flow that did it, see amzmp.flow_run.';
 comment on column amzmp.activity.level is 'debug, info, notice, warning or error; the setting activity_level is the lowest that is kept.';
 comment on column amzmp.activity.subject_kind is 'listing, inventory, order, request, flow, source, account …';
 comment on column amzmp.activity.subject is 'The SKU, order id, flow name … that it is about.';
+comment on column amzmp.activity.message is 'What was done, skipped or refused.';
 comment on column amzmp.activity.context is 'Details; never secrets or personal data.';
 
 create function amzmp._level_rank(level text) returns integer

@@ -75,6 +75,11 @@ create table amzmp.brake_count (
 );
 
 comment on table amzmp.brake_count is 'Inner: how many offers changed in each minute of the brake''s window.';
+comment on column amzmp.brake_count.account_id is 'The account.';
+comment on column amzmp.brake_count.channel_id is 'The channel.';
+comment on column amzmp.brake_count.facet is 'price or stock.';
+comment on column amzmp.brake_count.minute is 'The minute.';
+comment on column amzmp.brake_count.changes is 'How many offers changed in it.';
 
 /*
  * The changes that may be written. Everything else about them is noted: what is held, what is no longer asked for,

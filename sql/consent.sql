@@ -29,6 +29,10 @@ create table amzmp.consent_state (
 create index consent_state_hash on amzmp.consent_state (state_hash);
 
 comment on table amzmp.consent_state is 'Consent links that were made, and what became of them.';
+comment on column amzmp.consent_state.account_id is 'The account that consent is asked for.';
+comment on column amzmp.consent_state.consent_id is 'Number of the link.';
+comment on column amzmp.consent_state.created_at is 'When the link was made.';
+comment on column amzmp.consent_state.created_by is 'Who made it.';
 comment on column amzmp.consent_state.state_hash is 'SHA-256 of the link''s state; the state itself is known to its recipient only.';
 comment on column amzmp.consent_state.redirect_uri is 'The redirect URI that the link named, if any; the exchange must name the same.';
 comment on column amzmp.consent_state.expires_at is 'The link is refused afterwards.';

@@ -12,6 +12,14 @@ create table amzmp.flow (
     description text not null
 );
 comment on table amzmp.flow is 'Repeating pieces of work, with their default frequency as a cron schedule.';
+comment on column amzmp.flow.flow is 'Name of the flow.';
+comment on column amzmp.flow.scope is 'What it is switched for: account or channel.';
+comment on column amzmp.flow.every is 'How often it runs, as a cron schedule.';
+comment on column amzmp.flow.on_by_default is 'Does activate() switch it on?';
+comment on column amzmp.flow.needs is 'Settings without which it cannot be enabled.';
+comment on column amzmp.flow.capability is 'Column of amzmp.marketplace that must not be false; null: it works everywhere.';
+comment on column amzmp.flow.title is 'Short name for people.';
+comment on column amzmp.flow.description is 'What it does.';
 
 insert into amzmp.flow (flow, scope, every, on_by_default, needs, capability, title, description) values
     ('get_orders', 'account', '*/5 * * * *', true, '{}', 'orders', 'Import orders',
@@ -36,10 +44,13 @@ create table amzmp.account_flow (
     channel_id bigint not null default 0,
     flow text not null references amzmp.flow,
     enabled boolean not null default false,
-    last_due_at timestamptz,
     primary key (account_id, channel_id, flow)
 );
 comment on table amzmp.account_flow is 'Where a flow is switched on.';
+comment on column amzmp.account_flow.account_id is 'The account.';
+comment on column amzmp.account_flow.channel_id is 'The channel; 0: the account itself.';
+comment on column amzmp.account_flow.flow is 'The flow.';
+comment on column amzmp.account_flow.enabled is 'Is it switched on?';
 
 create sequence amzmp.flow_run_id_seq as bigint;
 create table amzmp.flow_run (
@@ -57,6 +68,16 @@ create table amzmp.flow_run (
 );
 create index flow_run_recent on amzmp.flow_run (account_id, flow, started_at desc);
 comment on table amzmp.flow_run is 'Runs of flows: when, how many requests, how many were refused, and the error if one ended it.';
+comment on column amzmp.flow_run.account_id is 'The account.';
+comment on column amzmp.flow_run.flow_run_id is 'Number of the run.';
+comment on column amzmp.flow_run.flow is 'The flow.';
+comment on column amzmp.flow_run.channel_id is 'The channel; 0: the account itself.';
+comment on column amzmp.flow_run.state is 'running, done or failed.';
+comment on column amzmp.flow_run.started_at is 'When it began.';
+comment on column amzmp.flow_run.ended_at is 'When its last request was answered.';
+comment on column amzmp.flow_run.requests is 'How many requests it led to.';
+comment on column amzmp.flow_run.refused is 'How many of them did not succeed.';
+comment on column amzmp.flow_run.error is 'What ended it, if it failed.';
 
 -- Inner: rows for a new account or channel always exist, switched off.
 create function amzmp._default_flows(account_id bigint, channel_id bigint) returns void
@@ -289,6 +310,8 @@ comment on function amzmp.schedule() is 'Make pg_cron''s jobs, one per flow, own
 create view amzmp.flow_schedule as
     select f.flow, f.every from amzmp.flow f;
 comment on view amzmp.flow_schedule is 'Flow and cron schedule.';
+comment on column amzmp.flow_schedule.flow is 'The flow.';
+comment on column amzmp.flow_schedule.every is 'Its cron schedule.';
 
 -- Inner: is work waiting? 'idle' looks at what is due or in flight, 'settled' also at what is awaited.
 create function amzmp._pending(until text) returns text
@@ -297,6 +320,10 @@ create function amzmp._pending(until text) returns text
 begin
     return case
         when exists (select from amzmp._sources_with_work()) then 'captured changes wait for recompute'
+        when until = 'settled' and exists (
+            select from amzmp.source s left join amzmp._sources_changed() c (source_id) using (source_id)
+             where s.state = 'ok' and (c.source_id is not null or s.rescan_due <= now() + interval '1 second'))
+            then 'captured changes wait for recompute'
         when exists (select from amzmp.task t where t.due_at <= now() + interval '1 second')
             then 'tasks are due: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t)
         when exists (select from amzmp.task t where t.attempt > 0 and t.last_error is null) then 'a task is at work'

@@ -15,6 +15,7 @@ create table amzmp.hold (
 );
 
 comment on table amzmp.hold is 'Accounts and channels for which nothing is sent until amzmp.resume().';
+comment on column amzmp.hold.account_id is 'The account.';
 comment on column amzmp.hold.channel_id is 'The channel; 0: the whole account.';
 comment on column amzmp.hold.reason is 'Why, in the words of the one who held it.';
 comment on column amzmp.hold.held_at is 'Since when.';

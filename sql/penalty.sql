@@ -18,6 +18,15 @@ create table amzmp.penalty (
 create index penalty_until on amzmp.penalty (account_id, until) where not gave_up;
 
 comment on table amzmp.penalty is 'Subjects held back after an error: not tried before "until", given up after the policy is exhausted. release_penalty() lets them go.';
+comment on column amzmp.penalty.account_id is 'The account.';
+comment on column amzmp.penalty.channel_id is 'The channel; 0: the account itself.';
+comment on column amzmp.penalty.kind is 'What failed: publish, price, stock, order …';
+comment on column amzmp.penalty.subject is 'The SKU or order.';
+comment on column amzmp.penalty.code is 'Amazon''s error code, or ours.';
+comment on column amzmp.penalty.message is 'Why it failed, in words.';
+comment on column amzmp.penalty.first_at is 'When it failed first.';
+comment on column amzmp.penalty.until is 'It is not tried before.';
+comment on column amzmp.penalty.gave_up is 'Is it given up, until somebody releases it?';
 comment on column amzmp.penalty.tries is 'Failures so far.';
 comment on column amzmp.penalty.gives_up_at is 'Copied from the policy at the first failure; a changed policy applies from the next failure on.';
 

@@ -414,7 +414,7 @@ begin
     if s.source_id is null
        or (s.run_as <> amzmp._caller()
            and not (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = amzmp._caller())) then
-        perform amzmp._fail('AZ204', format('source %s is not yours', _check_source_owner.source_id),
+        perform amzmp._fail('42501', format('source %s is not yours', _check_source_owner.source_id),
                             null, 'Only the role that attached a source, or a superuser, changes it.');
     end if;
     return s;
@@ -493,6 +493,7 @@ begin
     relations := array(select distinct w.relation from amzmp.source_watch x join amzmp.watched w using (watched_id)
                         where x.account_id = s.account_id and x.source_id = s.source_id);
     delete from amzmp.source_watch x where x.account_id = s.account_id and x.source_id = s.source_id;
+    delete from amzmp.source_value x where x.account_id = s.account_id and x.source_id = s.source_id;
     delete from amzmp.source_change x where x.account_id = s.account_id and x.source_id = s.source_id;
     delete from amzmp.product_key x where x.account_id = s.account_id and x.source_id = s.source_id;
     delete from amzmp.source x where x.account_id = s.account_id and x.source_id = s.source_id;

@@ -95,7 +95,7 @@ declare
 begin
     select x.* into s from amzmp.source x where x.source_id = _own_source.source_id for no key update;
     if s.source_id is null or s.run_as <> amzmp._caller() then
-        perform amzmp._fail('AZ204', format('source %s is not yours', _own_source.source_id), null,
+        perform amzmp._fail('42501', format('source %s is not yours', _own_source.source_id), null,
                             'Only the role that attached a source reads it.');
     end if;
     return s;
@@ -110,9 +110,12 @@ create function amzmp._source_query(source amzmp.source, condition text, tail te
     as $$
     select format('select row(%s, %s)::amzmp.shop_row as amzmp_row from %s where %s and %s %s',
                   source.fields,
-                  coalesce((select 'jsonb_build_object(' || string_agg(format(E'%L, (%s\n)::text', w.watched_id, w.via), ', ' order by w.watched_id) || ')'
-                              from amzmp.source_watch w
-                             where w.account_id = source.account_id and w.source_id = source.source_id and w.via is not null), 'null'),
+                  coalesce((select 'jsonb_build_object(' || string_agg(format(E'%L, (%s\n)::text', x.name, x.expression), ', ' order by x.name) || ')'
+                              from (select w.watched_id::text as name, w.via as expression from amzmp.source_watch w
+                                     where w.account_id = source.account_id and w.source_id = source.source_id and w.via is not null
+                                    union all
+                                    select v.name, v.expression from amzmp.source_value v
+                                     where v.account_id = source.account_id and v.source_id = source.source_id) x), 'null'),
                   source.relation, coalesce(source.filter, 'true'), condition, tail)
 $$;
 

@@ -23,6 +23,14 @@ create index task_due on amzmp.task (due_at);
 create index task_role on amzmp.task ((coalesce(run_as, '')), due_at);
 
 comment on table amzmp.task is 'Pieces of work waiting for a runner.';
+comment on column amzmp.task.account_id is 'The account; 0 for what belongs to none.';
+comment on column amzmp.task.task_id is 'Number of the task.';
+comment on column amzmp.task.kind is 'What is to be done: flow, apply, import, deliver, handler …';
+comment on column amzmp.task.due_at is 'Not before; while a runner is at it, when another may take it.';
+comment on column amzmp.task.attempt is 'How often it was begun.';
+comment on column amzmp.task.argument is 'What the work needs to know.';
+comment on column amzmp.task.last_error is 'Why the last attempt failed.';
+comment on column amzmp.task.created_at is 'When it was queued.';
 comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner.';
 comment on column amzmp.task.subject is 'With account and kind at most one task waits.';
 
