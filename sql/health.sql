@@ -33,6 +33,7 @@ begin
                coalesce(a.state_reason, a.state || case when a.active then ', active' else ', not active' end),
                case a.state when 'invalid' then format('select amzmp.set_credentials(%L, file => …);', a.name) end
           from amzmp.account a where a.state <> 'dropped';
+    return query select * from amzmp._rotation_health();
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
           from amzmp.hold h join amzmp.name n using (account_id, channel_id);

@@ -27,6 +27,7 @@ create table amzmp.request (
     hold_reason text,
     created_at timestamptz not null default now(),
     claimed_at timestamptz,
+    sent_body bytea,                                 -- sealed, only while the setting keep_bodies is on (body.sql)
     primary key (account_id, request_id)
 ) with (fillfactor = 70);
 
@@ -156,8 +157,11 @@ create function amzmp._lanes()
         after_lost_answer text, apply_in text, grantless_scope text, application_id bigint, generation bigint,
         rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text,
         time_scale float8)
-    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
-    begin atomic
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+begin
+    return query
     with recursive lane as (
         (select r.account_id, r.operation from amzmp.request r where r.state = 'due'
           order by r.account_id, r.operation limit 1)
@@ -188,7 +192,8 @@ create function amzmp._lanes()
      -- consent is what makes an account active and valid in the first place
      where case when l.operation = 'exchangeAuthorizationCode' then a.state <> 'dropped' and not (here.fenced and here.known)
                 else a.active and a.state <> 'invalid' and not here.fenced end;
-    end;
+end
+$$;
 
 -- Inner, sender: the secrets of an account's token request, opened.
 create function amzmp._token_context(account_id bigint)
@@ -203,6 +208,43 @@ create function amzmp._token_context(account_id bigint)
      where a.account_id = _token_context.account_id;
     end;
 
+-- Inner: the bodies of a set of claimed requests, by their render function.
+create function amzmp._render(render_function text, claimed amzmp.request[]) returns amzmp.rendered[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    done amzmp.rendered[];
+begin
+    execute format('select array_agg(row(x.request_id, x.params, x.body)::amzmp.rendered) from amzmp.%I($1) x', render_function)
+       into done using claimed;
+    return done;
+end
+$$;
+
+-- Inner: the same one by one, because one of them fails: that one ends with the error, its neighbours are sent.
+create function amzmp._render_alone(account_id bigint, render_function text, claimed amzmp.request[])
+    returns amzmp.rendered[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    one amzmp.request;
+    done amzmp.rendered[];
+    failed_state text;
+    failed_text text;
+begin
+    foreach one in array claimed
+    loop
+        begin
+            done := done || amzmp._render(render_function, array[one]);
+        exception when others then
+            get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
+            perform amzmp._complete_failed(account_id, one.request_id, null, failed_state, failed_text);
+        end;
+    end loop;
+    return done;
+end
+$$;
+
 -- Inner, sender: take up to `most` due requests of a lane. Committed before anything is sent.
 create function amzmp._claim(account_id bigint, operation text, most integer)
     returns table (request_id bigint, attempt integer, max_attempts integer, params jsonb, body text)
@@ -213,6 +255,7 @@ declare
     mine amzmp.request[];
     done amzmp.rendered[];
     render_function text;
+    keep boolean := amzmp._keeps_bodies(account_id, operation);
 begin
     with picked as (
         select r.request_id from amzmp.request r
@@ -230,6 +273,10 @@ begin
         returning r as row
     )
     select array_agg(taken.row) into claimed from taken;
+    if keep then
+        perform amzmp._keep_sent(_claim.account_id, array_agg(row(c.request_id, c.params, c.body)::amzmp.rendered))
+           from unnest(claimed) c where c.render is null;
+    end if;
 
     return query
         select c.request_id, c.attempt::integer, c.max_attempts::integer, o.seller || c.params || o.fixed, c.body::text
@@ -243,13 +290,18 @@ begin
     for render_function in select distinct c.render from unnest(claimed) c where c.render is not null
     loop
         select array_agg(c) into mine from unnest(claimed) c where c.render = render_function;
-        execute format('select array_agg(row(x.request_id, x.params, x.body)::amzmp.rendered) from amzmp.%I($1) x',
-                       render_function)
-           into done using mine;
+        begin
+            done := amzmp._render(render_function, mine);
+        exception when others then
+            done := amzmp._render_alone(account_id, render_function, mine);
+        end;
         return query
             select c.request_id, c.attempt::integer, c.max_attempts::integer, x.params, x.body::text
               from unnest(mine) c
               join unnest(done) x on x.request_id = c.request_id;
+        if keep then
+            perform amzmp._keep_sent(account_id, done);
+        end if;
         perform amzmp._finish_obsolete(account_id, (
             select array_agg(c.request_id) from unnest(mine) c
              where c.request_id not in (select x.request_id from unnest(done) x)));
@@ -312,6 +364,9 @@ begin
            jsonb_build_object('function', (a.request).user_handler, 'status', a.status, 'answer', a.body)
       from unnest(answers) a
      where (a.request).user_handler is not null;
+    if found then
+        perform amzmp._wake();
+    end if;
     perform amzmp._end_requests(account_id, answers);
 end
 $$;
@@ -320,26 +375,36 @@ $$;
 create function amzmp._end_requests(account_id bigint, answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+declare
+    ended_runs bigint[];
+    kept constant text[] := array(
+        select d.operation from (select distinct (a.request).operation from unnest(answers) a) d
+         where amzmp._keeps_bodies(_end_requests.account_id, d.operation));
 begin
     delete from amzmp.request r
      where r.account_id = _end_requests.account_id
        and r.request_id in (select (a.request).request_id from unnest(answers) a);
     insert into amzmp.request_log (account_id, request_id, operation, outcome, status, attempt, priority, subject_kind,
                                    subject, channel_id, params, cause, error_code, error_message, amazon_request_id,
-                                   created_at, finished_at)
+                                   sent_body, answer_body, created_at, finished_at)
     select (a.request).account_id, (a.request).request_id, (a.request).operation, a.outcome, a.status,
            (a.request).attempt, (a.request).priority, (a.request).subject_kind, (a.request).subject,
            (a.request).channel_id, (a.request).params, (a.request).cause, a.error_code, a.error_message,
-           a.amazon_request_id, (a.request).created_at, a.answered_at
+           a.amazon_request_id, (a.request).sent_body,
+           case when (a.request).operation = any (kept)
+                then amzmp._seal_body(a.body::text, 'answer_body', (a.request).account_id, (a.request).request_id) end,
+           (a.request).created_at, a.answered_at
       from unnest(answers) a;
-    perform amzmp._end_flow_runs(account_id,
-        (select array_agg(distinct (a.request).flow_run_id) from unnest(answers) a where (a.request).flow_run_id is not null));
+    ended_runs := array(select distinct (a.request).flow_run_id from unnest(answers) a where (a.request).flow_run_id is not null);
+    if ended_runs <> '{}' then
+        perform amzmp._end_flow_runs(account_id, ended_runs);
+    end if;
 end
 $$;
 
 -- Inner, sender: a handler failed for this one answer even alone.
 create function amzmp._complete_failed(account_id bigint, request_id bigint, status integer, error_state text,
-    error_text text) returns void
+    error_text text, body text default null) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
@@ -350,26 +415,35 @@ begin
     if r.request_id is null then
         return;
     end if;
-    perform amzmp._end_requests(account_id, array[row(r, status, 'handler_failed', null, error_state, error_text, null,
+    perform amzmp._end_requests(account_id, array[row(r, status, 'handler_failed', body::jsonb, error_state, error_text, null,
         clock_timestamp())::amzmp.answer_row]);
     perform amzmp._release_subject(r);
     perform amzmp._log(account_id, r.channel_id, 'error', r.subject_kind, r.subject,
         format('the answer to %s could not be applied: %s', r.operation, error_text),
         jsonb_build_object('sqlstate', error_state, 'request_id', r.request_id));
-    if r.subject is not null then
-        perform amzmp._penalise(account_id, r.channel_id, r.subject_kind, r.subject, error_state, error_text);
-    end if;
+    -- planners hold a listing back by facet
+    perform amzmp._penalise(account_id, facet.channel_id, facet.kind, r.subject, error_state, error_text)
+       from (values ('listing', 'price', r.channel_id), ('listing', 'stock', 0), ('inventory', 'stock', 0),
+                    (r.subject_kind, r.subject_kind, r.channel_id)) as facet (subject_kind, kind, channel_id)
+      where facet.subject_kind = r.subject_kind and r.subject is not null;
 end
 $$;
 
--- Inner: a request ended without its handler: its subject is no longer in flight.
+-- Inner: a request ended without its handler: its subject is no longer in flight, and if it was sent nobody knows what
+-- Amazon has now, so that it differs until it is sent again.
 create function amzmp._release_subject(request amzmp.request) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+declare
+    sent constant boolean := request.attempt > 0;
 begin
-    update amzmp.listing l set in_flight_request = null
+    update amzmp.listing l
+       set in_flight_request = null, in_flight_price = null,
+           remote_price = case when sent and l.in_flight_price is not null then null else l.remote_price end
      where l.account_id = request.account_id and l.sku = request.subject and l.in_flight_request = request.request_id;
-    update amzmp.inventory i set in_flight_request = null
+    update amzmp.inventory i
+       set in_flight_request = null, in_flight_quantity = null,
+           remote_quantity = case when sent and i.in_flight_quantity is not null then null else i.remote_quantity end
      where i.account_id = request.account_id and i.sku = request.subject and i.in_flight_request = request.request_id;
 end
 $$;
@@ -420,7 +494,8 @@ begin
             perform amzmp._apply(account_id, array[one]);
         exception when others then
             get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
-            perform amzmp._complete_failed(account_id, (a.answer).request_id, (a.answer).status, failed_state, failed_text);
+            perform amzmp._complete_failed(account_id, (a.answer).request_id, (a.answer).status, failed_state, failed_text,
+                one.body::text);
         end;
         delete from amzmp.answer x
          where x.account_id = _task_apply.account_id and x.request_id = (a.answer).request_id;

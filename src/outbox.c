@@ -42,7 +42,10 @@ static Statement park = {
 	{INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 	NULL};
 static Statement complete_failed = {
-	"select amzmp._complete_failed($1, $2, $3, $4, $5)", 5, {INT8OID, INT8OID, INT4OID, TEXTOID, TEXTOID}, NULL};
+	"select amzmp._complete_failed($1, $2, $3, $4, $5, $6)",
+	6,
+	{INT8OID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID},
+	NULL};
 static Statement postpone = {
 	"select amzmp._postpone($1, $2, $3, $4)", 4, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID}, NULL};
 static Statement recover = {"select amzmp._recover()", 0, {0}, NULL};
@@ -305,10 +308,11 @@ outbox_complete(int64 account_id, const OutboxAnswer *answers, int count, bool p
 void
 outbox_complete_failed(int64 account_id, const OutboxAnswer *answer, const char *state, const char *message)
 {
-	Datum values[5] = {Int64GetDatum(account_id), Int64GetDatum(answer->request_id), Int32GetDatum(answer->status),
-					   CStringGetTextDatum(state), CStringGetTextDatum(message)};
+	Datum values[6] = {Int64GetDatum(account_id), Int64GetDatum(answer->request_id), Int32GetDatum(answer->status),
+					   CStringGetTextDatum(state), CStringGetTextDatum(message),
+					   answer->body ? CStringGetTextDatum(answer->body) : (Datum) 0};
 
-	run(&complete_failed, values, NULL);
+	run(&complete_failed, values, answer->body ? "      " : "     n");
 }
 
 void
