@@ -249,9 +249,7 @@ prepare_easy(HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long) LOW_SPEED_BYTES);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) LOW_SPEED_SECONDS);
 
-	/* One HTTP/2 connection carries many requests, if we wait to learn whether there is one. */
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
-	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
 
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
@@ -401,6 +399,12 @@ http_transfer_configure(HttpTransfer *transfer, const HttpRequest *request, CURL
 	fine &= curl_easy_setopt(easy, CURLOPT_USERPWD, request->user_password) == CURLE_OK;
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) timeout_ms);
+
+	/*
+	 * One HTTP/2 connection carries many requests, if we wait to learn whether there is one: the TLS handshake tells.
+	 * Without TLS only the first answer would, and a request that hangs would hold up all others.
+	 */
+	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, pg_strncasecmp(request->url, "https:", 6) == 0 ? 1L : 0L);
 
 	transfer->max_response = request->max_response > 0 ? request->max_response : (size_t) http_max_response_kb * 1024;
 	curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) transfer->max_response);
