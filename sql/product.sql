@@ -42,7 +42,7 @@ comment on column amzmp.product.lead_time is 'Days until it is shipped.';
 comment on column amzmp.product.image is 'Address of the main image.';
 comment on column amzmp.product.category is 'Category, as the shop has it.';
 comment on column amzmp.product.active is 'False when the shop does not sell it at present; null means true.';
-comment on column amzmp.product.extra is 'Keys by which watched relations reach this row: {"watched_id": "key"}.';
+comment on column amzmp.product.extra is 'Values of the source that rules use by their names, and keys by which watched relations reach this row: {"watched_id": "key"}.';
 comment on column amzmp.product.read_at is 'When the row was last found changed.';
 comment on column amzmp.product.cause is 'The shop''s transaction that led to the reading: role, application, xid, at; or why the source was compared.';
 comment on column amzmp.product.gone is 'True when the source has no such row any more.';
@@ -139,7 +139,7 @@ begin
         select p.sku, e.key::bigint as watched_id, e.value as key
           from amzmp.product p, jsonb_each_text(p.extra) e
          where p.account_id = source.account_id and p.source_id = source.source_id and p.sku = any (_store_keys.skus)
-           and e.value is not null
+           and e.key ~ '^[0-9]+$' and e.value is not null
     ), removed as (
         delete from amzmp.product_key k
          where k.account_id = source.account_id and k.source_id = source.source_id and k.sku = any (_store_keys.skus)
