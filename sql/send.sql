@@ -524,6 +524,14 @@ begin
     where (before.account_id, before.channel_id, before.sku, before.in_flight_request)
             = (_land.account_id, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         and (l.account_id, l.channel_id, l.sku) = (before.account_id, before.channel_id, before.sku);
+
+    -- an earlier attempt may still take effect
+    perform amzmp._reassert_later(account_id, array(
+            select (a.request).subject
+            from unnest(answers) as a,
+                lateral amzmp._submission_verdict(a) as v
+            where (a.request).attempt > 1 or v.unknown
+        ));
 end
 $$;
 
