@@ -17,10 +17,14 @@ extern bool exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *i
 /* Begin a token request for the lane's key, whose lease the caller holds. False when the secrets cannot be had. */
 extern bool exchange_renew_token(HttpPool *pool, const Lane *lane);
 
-/*
- * Take what has arrived (at most a batch), judge it, write it to the tables in one transaction. Returns how many
- * transfers were settled; *tokens is set when an access token arrived, so that waiting lanes can go on.
- */
-extern int exchange_settle(HttpPool *pool, bool *tokens);
+/* What settling leaves to the sender; members are set, never cleared. */
+typedef struct ExchangeNews
+{
+	bool tokens; /* an access token arrived or was refused: waiting lanes can go on */
+	bool lanes;	 /* requests are due again, or an account became invalid: the lanes must be read again */
+} ExchangeNews;
+
+/* Take what has arrived (at most a batch), judge it, write it to the tables in one transaction. Returns how many transfers. */
+extern int exchange_settle(HttpPool *pool, ExchangeNews *news);
 
 #endif

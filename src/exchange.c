@@ -541,7 +541,7 @@ write_settlements(Batch *batch)
 }
 
 int
-exchange_settle(HttpPool *pool, bool *tokens)
+exchange_settle(HttpPool *pool, ExchangeNews *news)
 {
 	MemoryContext old = MemoryContextSwitchTo(settling);
 	Batch batch = {palloc0(sizeof(Settlement) * SETTLE_BATCH), 0};
@@ -556,13 +556,16 @@ exchange_settle(HttpPool *pool, bool *tokens)
 		if (exchange->renews_token)
 		{
 			token_arrived(exchange, answer);
-			*tokens = true;
+			news->tokens = news->lanes = true;
 		}
 		else
 		{
+			Settlement *settlement = &batch.settlements[batch.count++];
+
 			usage_plan_note_answer(exchange->lane.demand, exchange->lane.demand_count, answer->status,
 								   spapi_rate_limit(answer) * exchange->lane.time_scale, answer->total_us);
-			judge(&batch.settlements[batch.count++], exchange, answer);
+			judge(settlement, exchange, answer);
+			news->lanes |= settlement->kind == SETTLE_POSTPONE;
 		}
 		http_answer_free(answer);
 		forget_exchange(exchange);

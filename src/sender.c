@@ -40,6 +40,7 @@
 #define TOKEN_POLL_US     50000
 #define PREPARED_POLL_US  1000000
 #define ERROR_PAUSE_US    1000000
+#define REFRESH_PAUSE     4 /* reading what is due is followed by a pause of as many times its length */
 #define DEFAULT_IN_FLIGHT 128
 #define MOST_IN_FLIGHT    1000
 
@@ -63,6 +64,7 @@ typedef struct Sender
 	bool prepared_pending;    /* look each second: COMMIT PREPARED wakes nobody */
 	uint32 round;             /* rounds over the lanes so far */
 	TimestampTz next_refresh; /* a task falls due then; DT_NOEND = none */
+	TimestampTz rested;       /* wake-ups are heeded again from then on */
 } Sender;
 
 PGDLLEXPORT void amzmp_sender_main(Datum arg);
@@ -172,13 +174,26 @@ recover(void *arg)
 		outbox_recover();
 }
 
+/* Each commit of a busy shop may ask for this, so it pauses in proportion: it takes a fifth of the sender's time at most. */
 static void
 refresh(Sender *sender)
 {
+	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz ended;
+
 	sender->refresh = false;
-	if (sql_failed(sender, "looking for due work", worker_transaction(read_due, sender, true, true, sender->turn)))
-		return;
-	forget_unseen_lanes(sender);
+	if (!sql_failed(sender, "looking for due work", worker_transaction(read_due, sender, true, true, sender->turn)))
+		forget_unseen_lanes(sender);
+	ended = GetCurrentTimestamp();
+	sender->rested = ended + (ended - began) * REFRESH_PAUSE;
+}
+
+static bool
+refresh_is_due(const Sender *sender)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return sender->next_refresh <= now || (sender->refresh && sender->rested <= now);
 }
 
 /*
@@ -299,7 +314,7 @@ time_to_sleep(Sender *sender)
 	Lane *lane;
 
 	if (sender->refresh)
-		return 0;
+		next = Min(next, sender->rested);
 	hash_seq_init(&scan, sender->lanes);
 	while ((lane = hash_seq_search(&scan)) != NULL)
 		if (!full)
@@ -325,8 +340,7 @@ wake_waiting_lanes(Sender *sender)
 static void
 turn(Sender *sender)
 {
-	bool tokens = false;
-	bool settled = false;
+	ExchangeNews news = {false, false};
 	long sleep_ms;
 
 	worker_check_in();
@@ -337,16 +351,16 @@ turn(Sender *sender)
 	}
 	if (sender_take_wake(&sender->prepared_pending))
 		sender->refresh = true;
-	if (sender->refresh || sender->next_refresh <= GetCurrentTimestamp())
+	if (refresh_is_due(sender))
 		refresh(sender);
 	if (sender->usable)
 		serve_lanes(sender);
-	while (exchange_settle(sender->pool, &tokens) > 0)
-		settled = true;
-	/* what was settled may have queued or postponed requests */
-	if (settled)
+	while (exchange_settle(sender->pool, &news) > 0)
+		;
+	/* what a handler queued has woken us as any other commit does */
+	if (news.lanes)
 		sender->refresh = true;
-	if (tokens)
+	if (news.tokens)
 		wake_waiting_lanes(sender);
 	MemoryContextReset(sender->turn);
 
