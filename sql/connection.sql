@@ -10,6 +10,7 @@ create type amzmp.probe as (
     state text,
     message text,
     detail text,
+    hint text,
     answer jsonb,
     skew numeric,
     latency_ms integer
@@ -31,7 +32,8 @@ exception
     when query_canceled then
         raise;
     when others then
-        get stacked diagnostics p.state = returned_sqlstate, p.message = message_text, p.detail = pg_exception_detail;
+        get stacked diagnostics p.state = returned_sqlstate, p.message = message_text, p.detail = pg_exception_detail,
+            p.hint = pg_exception_hint;
         return p;
 end
 $$;
@@ -170,7 +172,7 @@ begin
     p := amzmp._probe(a.name, 'getMarketplaceParticipations');
     if p.state is not null and p.state not like 'AZ1%' then
         -- nothing was sent: what is missing here is an error like any other
-        perform amzmp._fail(p.state, p.message, p.detail, format('select amzmp.set_credentials(%L, file => …);', a.name));
+        perform amzmp._fail(p.state, p.message, nullif(p.detail, ''), coalesce(nullif(p.hint, ''), format('select amzmp.set_credentials(%L, file => …);', a.name)));
     end if;
     select * into token from amzmp._check_token(p);
     select * into region from amzmp._check_region(a, p);

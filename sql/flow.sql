@@ -317,8 +317,8 @@ comment on column amzmp.flow_schedule.every is 'Its cron schedule.';
 create function amzmp._pending(until text) returns text
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-begin
-    return case
+declare
+    pending text := case
         when exists (select from amzmp._sources_with_work()) then 'captured changes wait for recompute'
         when until = 'settled' and exists (
             select from amzmp.source s left join amzmp._sources_changed() c (source_id) using (source_id)
@@ -336,6 +336,12 @@ begin
         when until = 'settled' and exists (select from amzmp.listing l where l.wanted and l.state in ('matching', 'queued', 'sent', 'pending'))
             then 'verdicts are awaited'
     end;
+begin
+    if pending is not null and amzmp._processes() = 'not preloaded' then
+        perform amzmp._fail('AZ001', 'waiting for amzmp needs amzmp to be preloaded', format('Nobody does it: %s.', pending),
+            'Add amzmp to shared_preload_libraries in postgresql.conf and restart the server.');
+    end if;
+    return pending;
 end
 $$;
 select amzmp._expose('amzmp._pending(text)', 'amzmp_reader', 'What amzmp is still busy with: NULL when idle (or settled: also no verdict awaited).');

@@ -250,7 +250,7 @@ token_get(const TokenKey *key, char *token)
 	TokenState state = TOKEN_BEING_RENEWED;
 	TimestampTz now;
 
-	amzmp_require_preload("access tokens");
+	amzmp_require_preload("keeping access tokens");
 	end_leases_at_exit();
 	token[0] = '\0';
 
@@ -270,7 +270,7 @@ token_store(const TokenKey *key, const char *token, int expires_in_seconds)
 	TokenEntry *entry;
 	TimestampTz now;
 
-	amzmp_require_preload("access tokens");
+	amzmp_require_preload("keeping access tokens");
 	if (token[0] == '\0' || strlen(token) > TOKEN_MAX_LENGTH)
 	{
 		token_give_up(key);
@@ -302,7 +302,7 @@ token_give_up(const TokenKey *key)
 	Wakeup wakeup = {0};
 	TokenEntry *entry;
 
-	amzmp_require_preload("access tokens");
+	amzmp_require_preload("keeping access tokens");
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
 	if (entry != NULL)
@@ -320,7 +320,7 @@ drop(const TokenKey *key, const char *refused)
 {
 	TokenEntry *entry;
 
-	amzmp_require_preload("access tokens");
+	amzmp_require_preload("keeping access tokens");
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
 	if (entry != NULL && (refused == NULL || strcmp(entry->token, refused) == 0))

@@ -279,7 +279,7 @@ usage_plan_take_many(const PlanDemand *demand, int n, int want, int64 *wait_us)
 	int64 now;
 	int taken = 0;
 
-	amzmp_require_preload("usage plans");
+	amzmp_require_preload("keeping to usage plans");
 	*wait_us = 0;
 	if (n == 0)
 		return want;
@@ -318,7 +318,7 @@ usage_plan_give_back(const PlanDemand *demand, int n, int count)
 {
 	int64 now;
 
-	amzmp_require_preload("usage plans");
+	amzmp_require_preload("keeping to usage plans");
 	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
 	now = plan_now_us();
 	for (int i = 0; i < n; i++)
@@ -366,7 +366,7 @@ usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double 
 	PlanBucket *found[PLAN_MAX_PER_CALL];
 	int64 now;
 
-	amzmp_require_preload("usage plans");
+	amzmp_require_preload("keeping to usage plans");
 	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
 	now = plan_now_us();
 	if (find_buckets(demand, n, found, now))
@@ -397,7 +397,7 @@ usage_plan_distrust(void)
 	HASH_SEQ_STATUS scan;
 	PlanBucket *bucket;
 
-	amzmp_require_preload("usage plans");
+	amzmp_require_preload("keeping to usage plans");
 	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
 	plan_distrust_since(plan_now_us());
 	hash_seq_init(&scan, plan_buckets);

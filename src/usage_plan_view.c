@@ -97,7 +97,7 @@ amzmp_usage(PG_FUNCTION_ARGS)
 	PlanBucket *copy;
 	int count;
 
-	amzmp_require_preload("usage plans");
+	amzmp_require_preload("amzmp.usage");
 	InitMaterializedSRF(fcinfo, 0);
 	copy = copy_buckets(&count);
 	for (int i = 0; i < count; i++)
