@@ -565,4 +565,4 @@ begin
 end
 $$;
 select amzmp._expose('amzmp._confirm_identity()', 'amzmp_admin',
-    'This server, database and node may send. Needed once after a restore, a clone or the promotion of an unlisted standby.');
+    'This server, database and node may send. Needed once after a restore, a clone or the promotion of a standby with another amzmp.node_identity.');
