@@ -89,12 +89,62 @@ create type amzmp.answer_row as (
 -- What a render function makes of one request.
 create type amzmp.rendered as (request_id bigint, params jsonb, body jsonb);
 
+comment on type amzmp.answer_row is 'Inner: a request with its answer, as handlers take it.';
+comment on type amzmp.rendered is 'Inner: what a render function makes of one request.';
 comment on table amzmp.request is 'Calls to make or in flight; finished ones are in request_log.';
+comment on column amzmp.request.account_id is 'The account.';
+comment on column amzmp.request.request_id is 'Number of the request.';
+comment on column amzmp.request.operation is 'What is called, see amzmp.operation.';
+comment on column amzmp.request.state is 'due, sending, answered (a runner applies the answer) or held (waits for a person, see hold_reason).';
+comment on column amzmp.request.not_before is 'Not sent before.';
+comment on column amzmp.request.attempt is 'How often it was sent; counted before sending.';
+comment on column amzmp.request.max_attempts is 'After so many it is given up.';
+comment on column amzmp.request.params is 'Parameters of path and query.';
+comment on column amzmp.request.body is 'The body, where the caller gave one; else it is made when the request is claimed.';
+comment on column amzmp.request.handler is 'Inner function that takes the answer.';
+comment on column amzmp.request.user_handler is 'A function of a users that takes the answer.';
+comment on column amzmp.request.user_role is 'The role as which that function runs.';
+comment on column amzmp.request.subject_kind is 'What it is about: listing, inventory, order, shipment …';
+comment on column amzmp.request.subject is 'The SKU, order id … that it is about.';
+comment on column amzmp.request.channel_id is 'The channel; 0: the account itself.';
+comment on column amzmp.request.flow_run_id is 'The run of a flow that made it.';
+comment on column amzmp.request.hold_reason is 'Why it waits for a person.';
+comment on column amzmp.request.created_at is 'When it was queued.';
+comment on column amzmp.request.claimed_at is 'When it was last taken for sending.';
+comment on column amzmp.request.sent_body is 'What was sent, sealed; only while the setting keep_bodies is on.';
 comment on column amzmp.request.priority is 'Smaller is sooner: 10 stop, 20 stock that falls, 30 stock, 40 price, 50 content, 100 the rest.';
 comment on column amzmp.request.render is 'Inner function that renders params and body when the request is claimed; values are never queued.';
 comment on column amzmp.request.cause is 'What led to it: {"flow_run": id} or the role, application, transaction and time of a change.';
 comment on table amzmp.answer is 'Answers waiting for an own runner; bodies are sealed.';
+comment on column amzmp.answer.account_id is 'The account.';
+comment on column amzmp.answer.request_id is 'The request.';
+comment on column amzmp.answer.status is 'HTTP status.';
+comment on column amzmp.answer.outcome is 'success, refused, lost or expired.';
+comment on column amzmp.answer.body is 'The body, sealed.';
+comment on column amzmp.answer.error_code is 'Amazons error code.';
+comment on column amzmp.answer.error_message is 'Amazons error message.';
+comment on column amzmp.answer.amazon_request_id is 'Amazons number of the call.';
+comment on column amzmp.answer.answered_at is 'When it arrived.';
 comment on table amzmp.request_log is 'Finished requests, partitioned by day, kept for request_retention.';
+comment on column amzmp.request_log.account_id is 'The account.';
+comment on column amzmp.request_log.request_id is 'Number of the request.';
+comment on column amzmp.request_log.operation is 'What was called.';
+comment on column amzmp.request_log.outcome is 'success, refused, lost (the answer), expired, obsolete (no longer needed), cancelled or handler_failed.';
+comment on column amzmp.request_log.status is 'HTTP status of the last answer.';
+comment on column amzmp.request_log.attempt is 'How often it was sent.';
+comment on column amzmp.request_log.priority is 'Its priority.';
+comment on column amzmp.request_log.subject_kind is 'What it was about.';
+comment on column amzmp.request_log.subject is 'The SKU, order id … that it was about.';
+comment on column amzmp.request_log.channel_id is 'The channel; 0: the account itself.';
+comment on column amzmp.request_log.params is 'Parameters of path and query.';
+comment on column amzmp.request_log.cause is 'What led to it.';
+comment on column amzmp.request_log.error_code is 'Amazons error code.';
+comment on column amzmp.request_log.error_message is 'Amazons error message.';
+comment on column amzmp.request_log.amazon_request_id is 'Amazons number of the call, which its support asks for.';
+comment on column amzmp.request_log.sent_body is 'What was sent, sealed; only where the setting keep_bodies was on.';
+comment on column amzmp.request_log.answer_body is 'What was answered, sealed; likewise.';
+comment on column amzmp.request_log.created_at is 'When it was queued.';
+comment on column amzmp.request_log.finished_at is 'When it was finished.';
 
 -- Inner: queue one request. Set-based planners insert into amzmp.request themselves and call _wake().
 create function amzmp._enqueue(account_id bigint, operation text, params jsonb, body jsonb, handler text, render text,
