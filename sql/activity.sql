@@ -14,13 +14,16 @@ create table amzmp.activity (
     subject_kind text,
     subject text,
     message text not null,
-    context jsonb,
-    primary key (account_id, at, activity_id)
+    context jsonb
 ) partition by range (at);
+-- Keys and indexes stand at the partitions, which are made like this one. At the parent, which a restore makes before its
+-- partitions, they would be in the way of those that a dump makes for each partition.
 create table amzmp.activity_default partition of amzmp.activity default;
-create index activity_subject on amzmp.activity (account_id, subject_kind, subject, at);
+alter table amzmp.activity_default add primary key (account_id, at, activity_id);
+create index activity_subject on amzmp.activity_default (account_id, subject_kind, subject, at);
 
 comment on table amzmp.activity is 'What was done, skipped or refused, and why. Kept for activity_retention.';
+comment on table amzmp.activity_default is 'Inner: entries for whose day there is no partition.';
 comment on column amzmp.activity.account_id is 'The account, 0 for what belongs to none.';
 comment on column amzmp.activity.activity_id is 'Number of the entry; later ones are greater.';
 comment on column amzmp.activity.at is 'When.';
@@ -64,8 +67,10 @@ begin
     for day in select d::date from generate_series(current_date + 1, current_date + 2, interval '1 day') d
     loop
         if to_regclass(format('amzmp.%I', parent || '_' || to_char(day, 'YYYYMMDD'))) is null then
-            execute format('create table amzmp.%I partition of amzmp.%I for values from (%L) to (%L)',
-                parent || '_' || to_char(day, 'YYYYMMDD'), parent, day, day + 1);
+            execute format('create table amzmp.%I (like amzmp.%I including all)',
+                parent || '_' || to_char(day, 'YYYYMMDD'), parent || '_default');
+            execute format('alter table amzmp.%I attach partition amzmp.%I for values from (%L) to (%L)',
+                parent, parent || '_' || to_char(day, 'YYYYMMDD'), day, day + 1);
         end if;
     end loop;
     for old in

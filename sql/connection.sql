@@ -16,6 +16,8 @@ create type amzmp.probe as (
     latency_ms integer
 );
 
+comment on type amzmp.probe is 'Inner: what one call of a connection test found.';
+
 -- Inner: one call, its error as a value. Amazon's Date header has whole seconds, hence the half.
 create function amzmp._probe(account text, operation text, params jsonb default '{}') returns amzmp.probe
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp

@@ -21,6 +21,8 @@ create table amzmp.key_rotation (
 
 comment on table amzmp.key_rotation is 'Rotations of the key, the one under way with its progress.';
 comment on column amzmp.key_rotation.key_id is 'The key that was new then.';
+comment on column amzmp.key_rotation.started_at is 'When it began.';
+comment on column amzmp.key_rotation.started_by is 'Who began it.';
 comment on column amzmp.key_rotation.relation is 'The table that the walk has come to; null at its beginning.';
 comment on column amzmp.key_rotation.column_name is 'The column of it.';
 comment on column amzmp.key_rotation.next_block is 'The block that comes next.';

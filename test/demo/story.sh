@@ -112,7 +112,7 @@ amazon orders '{"marketplace": "DE", "count": 1, "buyer_name": "山田 花子", 
 amazon orders '{"marketplace": "DE", "status": "PENDING", "items": [{"sku": "SHOP-0005", "quantity": 2}]}'
 amazon orders '{"marketplace": "DE", "status": "CANCELLED", "items": [{"sku": "SHOP-0006", "quantity": 1}]}'
 amazon orders '{"marketplace": "DE", "items": [{"sku": "OLD-SKU-7", "quantity": 1}]}'
-amazon clock '{"advance": 130}' # Amazon shows orders two minutes late
+amazon settings '{"order_lag": 0}' # else Amazon shows orders two minutes late
 as_shop -o /dev/null <<'SQL'
 select amzmp.run_flow('get_orders', account => 'europe');
 call amzmp.wait('120 s');
