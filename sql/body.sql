@@ -4,7 +4,7 @@
 --
 -- Requests that carry secrets are never kept, not even masked.
 
-create index request_log_bodies on amzmp.request_log (account_id, finished_at)
+create index request_log_bodies on amzmp.request_log_default (account_id, finished_at)
     where sent_body is not null or answer_body is not null;
 
 -- Inner: does an account keep the bodies of an operation?

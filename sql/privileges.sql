@@ -59,17 +59,25 @@ end
 $$;
 grant execute on function amzmp._may_see(bigint, name) to amzmp_reader;
 
--- What a dump takes along: all that is the user's; reference data is remade by the script.
+-- What a dump takes along: all that is the user's. A table that has rows by now is reference data, which the script of the
+-- copy fills itself; setting_definition holds both kinds.
 do $$
 declare
     t record;
+    filled boolean;
 begin
     for t in
-        select c.oid::regclass as name, c.relname, c.relkind from pg_catalog.pg_class c
+        select c.oid::regclass as name, c.relkind from pg_catalog.pg_class c
          where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'S')
-           and c.relname not in ('operation', 'region', 'marketplace', 'flow', 'setting_definition')
+           and c.relname <> 'setting_definition'
     loop
-        perform pg_catalog.pg_extension_config_dump(t.name, '');
+        filled := false;
+        if t.relkind = 'r' then
+            execute format('select exists (select from %s)', t.name) into filled;
+        end if;
+        if not filled then
+            perform pg_catalog.pg_extension_config_dump(t.name, '');
+        end if;
     end loop;
     perform pg_catalog.pg_extension_config_dump('amzmp.setting_definition', 'where not built_in');
 end

@@ -70,10 +70,11 @@ create table amzmp.request_log (
     sent_body bytea,                                 -- sealed, only while the setting keep_bodies is on
     answer_body bytea,
     created_at timestamptz not null,
-    finished_at timestamptz not null,
-    primary key (account_id, finished_at, request_id)
+    finished_at timestamptz not null
 ) partition by range (finished_at);
 create table amzmp.request_log_default partition of amzmp.request_log default;
+-- As with activity, keys stand at the partitions.
+alter table amzmp.request_log_default add primary key (account_id, finished_at, request_id);
 
 create type amzmp.answer_row as (
     request amzmp.request,
