@@ -72,7 +72,8 @@ amzmp_read_credentials_file(PG_FUNCTION_ARGS)
 						errhint("Name a file in amzmp.credentials_dir, without a path.")));
 	fd = OpenTransientFile(psprintf("%s/%s", credentials_dir, name), O_RDONLY | O_NOFOLLOW | PG_BINARY);
 	if (fd < 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open credentials file \"%s\": %m", name)));
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open credentials file \"%s\": %m", name),
+						errhint("It is looked for in the directory that amzmp.credentials_dir names, by the server's user.")));
 	check_file(fd, name);
 	length = read(fd, content, MAX_CREDENTIALS_FILE);
 	if (length < 0)
