@@ -12,8 +12,6 @@ create function amzmp._health() returns table (check_name text, state text, deta
 declare
     processes text := amzmp._processes();
     key_problem text := amzmp._key_usable();
-    -- not to_regclass('cron.job'): amzmp_owner has no rights on that schema, and asking would be an error
-    clock boolean := exists (select from pg_extension e where e.extname = 'pg_cron');
 begin
     return query values
         ('processes', case processes when 'running' then 'ok' else 'error' end, processes,
@@ -24,10 +22,8 @@ begin
         ('identity', case when amzmp._is_fenced() then 'warning' else 'ok' end,
          case when amzmp._is_fenced() then 'nothing is sent: the identity of this database is not confirmed' end,
          case when amzmp._is_fenced() then case when exists (select from amzmp.identity)
-             then 'select amzmp.confirm_identity();' else 'select amzmp.activate(account);' end end),
-        ('pg_cron', case when clock then 'ok' else 'warning' end,
-         case when not clock then 'pg_cron is not in this database' end,
-         case when not clock then 'CREATE EXTENSION pg_cron, or let a superuser run what select * from amzmp.schedule() returns in its database.' end);
+             then 'select amzmp.confirm_identity();' else 'select amzmp.activate(account);' end end);
+    return query select * from amzmp._clock_health();
     return query
         select 'account ' || a.name, case a.state when 'invalid' then 'error' else 'ok' end,
                coalesce(a.state_reason, a.state || case when a.active then ', active' else ', not active' end),

@@ -34,6 +34,8 @@ $$;
 
 -- Raising our errors is harmless, and functions that run as their caller need it.
 grant execute on function amzmp._fail(text, text, text, text) to public;
+-- schedule() runs as its caller, and asks what that one may.
+grant execute on function amzmp._may_use_cron(name) to public;
 -- amzmp_owner needs the identity of the cluster to know a copy.
 grant execute on function pg_catalog.pg_control_system() to amzmp_owner;
 

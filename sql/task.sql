@@ -11,6 +11,7 @@ create table amzmp.task (
     subject text not null default '',     -- with kind: at most one waiting task
     run_as name,                          -- role of the user runner; NULL = own runner
     due_at timestamptz not null default now(),
+    leased_until timestamptz,             -- due_at while a runner is at it
     attempt smallint not null default 0,
     argument jsonb not null default '{}',
     last_error text,
@@ -27,6 +28,7 @@ comment on column amzmp.task.account_id is 'The account; 0 for what belongs to n
 comment on column amzmp.task.task_id is 'Number of the task.';
 comment on column amzmp.task.kind is 'What is to be done: flow, apply, import, deliver, handler …';
 comment on column amzmp.task.due_at is 'Not before; while a runner is at it, when another may take it.';
+comment on column amzmp.task.leased_until is 'Set while a runner is at it; due_at differs when it was asked for again meanwhile.';
 comment on column amzmp.task.attempt is 'How often it was begun.';
 comment on column amzmp.task.argument is 'What the work needs to know.';
 comment on column amzmp.task.last_error is 'Why the last attempt failed.';
@@ -44,7 +46,8 @@ begin
     values (_add_task.account_id, _add_task.kind, coalesce(_add_task.subject, ''), nullif(_add_task.run_as, ''),
             coalesce(_add_task.due_at, now()), coalesce(_add_task.argument, '{}'))
     on conflict on constraint task_account_id_kind_subject_key do update
-       set due_at = least(t.due_at, excluded.due_at), argument = excluded.argument, run_as = excluded.run_as;
+       set due_at = case when t.due_at = t.leased_until then excluded.due_at else least(t.due_at, excluded.due_at) end,
+           argument = excluded.argument, run_as = excluded.run_as;
     perform amzmp._wake();
 end
 $$;
@@ -65,8 +68,15 @@ begin
                          where coalesce(t.run_as, '') > f.run_as
                          order by coalesce(t.run_as, ''), t.due_at limit 1) n
     )
-    select coalesce(r.oid, 0::oid), f.due_at
-      from first_of f left join pg_roles r on r.rolname = f.run_as
+    -- of each role what is due now, and what falls due next: its runner does not tell when it has nothing left to do
+    select coalesce(r.oid, 0::oid), d.due_at
+      from first_of f
+      left join pg_roles r on r.rolname = f.run_as
+      cross join lateral (
+        select f.due_at
+        union all
+        (select t.due_at from amzmp.task t where coalesce(t.run_as, '') = f.run_as and t.due_at > greatest(f.due_at, now())
+          order by t.due_at limit 1)) d
      where f.run_as = '' or r.oid is not null
     union all
     select r.oid, s.due_at from amzmp._sources_due() s join pg_roles r on r.rolname = s.run_as;
@@ -91,7 +101,7 @@ create function amzmp._claim_task(run_as name) returns amzmp.task
     ), lease as (
         select now() + amzmp._task_lease() as until
     )
-    update amzmp.task t set attempt = t.attempt + 1, due_at = lease.until
+    update amzmp.task t set attempt = t.attempt + 1, due_at = lease.until, leased_until = lease.until
       from picked p, lease
      where t.account_id = p.account_id and t.task_id = p.task_id
     returning t.*;
@@ -145,12 +155,12 @@ select amzmp._expose('amzmp._next_task(boolean)', 'public', 'User runners: the c
 create function amzmp._finish_task(account_id bigint, task_id bigint) returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     begin atomic
-    -- due_at was moved into the future by the claim; an earlier one means that it was asked for again meanwhile
-    update amzmp.task t set attempt = 0, last_error = null
-     where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at <= now()
-       and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
+    -- the claim made due_at the end of the lease; another one means that it was asked for again meanwhile
     delete from amzmp.task t
-     where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at > now()
+     where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at = t.leased_until
+       and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
+    update amzmp.task t set attempt = 0, last_error = null, leased_until = null
+     where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id
        and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
     end;
 select amzmp._expose('amzmp._finish_task(bigint, bigint)', 'public', 'User runners: the calling role''s task is done.');
@@ -170,7 +180,7 @@ begin
     update amzmp.task x
        set due_at = now() + case when gave_way then least(interval '0.2 s' * power(2, least(x.attempt, 8)), interval '30 s')
                                  else least(interval '1 s' * power(4, least(x.attempt, 8)), interval '1 hour') end,
-           last_error = error_text
+           last_error = error_text, leased_until = null
      where x.account_id = _fail_task.account_id and x.task_id = _fail_task.task_id
        and coalesce(x.run_as, 'amzmp_owner') = amzmp._caller()
     returning x.* into t;
