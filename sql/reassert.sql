@@ -6,7 +6,8 @@
 -- than one attempt is asserted once more, lost_answer_grace after its answer, when nothing older can be under way: what
 -- Amazon has counts as unknown then, which is a difference, which is sent.
 --
--- Who writes: _land (send.sql) adds the task, one per SKU, a later one replaces it; an own runner performs it.
+-- Who writes: _land (send.sql) and _finish_obsolete (request.sql) add the task, one per SKU, a later one replaces it; an own
+-- runner performs it.
 
 create function amzmp._reassert_later(account_id bigint, skus text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -28,6 +29,12 @@ create function amzmp._task_reassert(account_id bigint, subject text, argument j
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
+    if exists (select from amzmp.request r
+                where r.account_id = _task_reassert.account_id and r.subject_kind = 'listing' and r.subject = _task_reassert.subject
+                  and r.state = 'sending') then
+        perform amzmp._reassert_later(account_id, array[subject]);
+        return;
+    end if;
     perform amzmp._lock_skus(account_id, array[subject]);
     update amzmp.listing l set remote_price = null
      where l.account_id = _task_reassert.account_id and l.sku = subject and l.wanted and l.listed and l.in_flight_request is null;

@@ -8,15 +8,17 @@
  * pass, and plans the requests. amzmp._stock_moved is the short way for an imported order, which Amazon knows of.
  *
  * The price of an offer comes from the channel's own source, else from the account's. The quantity comes from the
- * account's source; only where the account has none, the smallest of its channels' sources. A value that the shop does
- * not give is no value: the offer stays as it is and the reason is a penalty.
+ * account's source; only where the account has none, the smallest of its channels' sources. Rules are applied to both
+ * (rule_apply.sql). A value that the shop does not give is no value: the offer stays as it is and the reason is a
+ * penalty. What travels with a price (limits, sale) is written together with it, so a price that the brake holds keeps
+ * the terms that it has.
  */
 
 -- A difference between what is wanted and what was wanted so far. Stock belongs to no channel (0).
 create type amzmp.desired_change as (
     channel_id bigint,
     sku text,
-    facet text,             -- price or stock
+    facet text,             -- price, stock or stop (0: stopped, 1: no longer)
     old_value numeric,
     new_value numeric,
     free boolean            -- the brake does not look: first offers, and SKUs that no channel wants any more
@@ -32,18 +34,29 @@ create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, de
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    offered constant text[] := amzmp._offered_skus(account_id, skus);
-    changes amzmp.desired_change[];
+    offered text[];
+    prices amzmp.offer_price[];
+    stocks amzmp.offer_stock[];
+    wanted amzmp.desired_change[];
+    passed amzmp.desired_change[];
 begin
+    perform amzmp._list_by_rule(account_id, skus, cause);
+    offered := amzmp._offered_skus(account_id, skus);
     if offered = '{}' then
         return;
     end if;
     perform amzmp._lock_skus(account_id, offered);
-    changes := amzmp._price_changes(account_id, offered) || amzmp._stock_changes(account_id, offered);
-    changes := amzmp._brake(account_id, offered, changes, cause, decided);
-    perform amzmp._set_desired(account_id, changes, cause);
-    perform amzmp._report_incomplete(account_id, offered);
-    perform amzmp._try_rejected(account_id, changes, cause);
+    perform amzmp._stop_by_rule(account_id, offered, cause, decided);
+    prices := amzmp._shop_prices(account_id, offered);
+    stocks := amzmp._shop_quantities(account_id, offered);
+    wanted := amzmp._price_changes(prices) || amzmp._stock_changes(stocks);
+    passed := amzmp._brake(account_id, offered, wanted, cause, decided, '{price,stock}');
+    perform amzmp._set_desired(account_id, passed, cause);
+    perform amzmp._set_price_terms(account_id, prices, amzmp._without(wanted, passed));
+    perform amzmp._set_stock_terms(account_id, stocks);
+    perform amzmp._set_clock(account_id, prices, stocks);
+    perform amzmp._report_incomplete(account_id, offered, prices, stocks);
+    perform amzmp._try_rejected(account_id, passed, cause);
     perform amzmp._plan_sends(account_id, offered);
 end
 $$;
@@ -71,45 +84,16 @@ end
 $$;
 
 /*
- * What the shop says about the price of each wanted offer, and what was wanted so far. given is the price as it stands in the shop's row; price is the
- * one to send, null where the given one cannot be sent.
+ * What the shop and the rules say about the price of each wanted offer, and what was wanted so far. given is the price
+ * as it stands in the shop's row; calc.price is the one to send, null where there is none.
  */
-create function amzmp._shop_prices(account_id bigint, skus text[])
-    returns table (channel_id bigint, sku text, listed boolean, desired numeric, known boolean, given numeric, price numeric)
-    rows 20
-    language plpgsql
-    stable
-    parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-    return query
-    select c.channel_id, l.sku, l.listed, l.desired_price, p.sku is not null, p.price,
-        case when round(p.price, m.currency_decimals) > 0 then round(p.price, m.currency_decimals) end
-    from amzmp.channel as c
-    join amzmp.marketplace as m using (marketplace_id)
-    join amzmp.listing as l
-        on (l.account_id, l.channel_id) = (c.account_id, c.channel_id) and l.sku = any (_shop_prices.skus)
-    left join lateral (
-        select r.sku, r.price
-        from amzmp.source as s
-        join amzmp.product as r
-            on (r.account_id, r.source_id, r.sku) = (s.account_id, s.source_id, l.sku)
-        where s.account_id = c.account_id
-            and s.channel_id in (0, c.channel_id)
-            and not r.gone
-        order by r.price is null, s.channel_id = 0, s.source_id
-        limit 1
-    ) as p on true
-    where c.account_id = _shop_prices.account_id
-        and not c.dropped
-        and l.wanted;
-end
-$$;
+create type amzmp.offer_price as (channel_id bigint, sku text, listed boolean, known boolean, desired numeric, given numeric,
+    calc amzmp.offer_calc);
 
-create function amzmp._price_changes(account_id bigint, skus text[])
-    returns amzmp.desired_change[]
+comment on type amzmp.offer_price is 'Inner: what the shop and the rules say about an offer.';
+
+create function amzmp._shop_prices(account_id bigint, skus text[])
+    returns amzmp.offer_price[]
     language plpgsql
     stable
     parallel safe
@@ -118,21 +102,77 @@ as $$
 #variable_conflict use_column
 begin
     return array(
-        select (p.channel_id, p.sku, 'price', p.desired, p.price, not p.listed)::amzmp.desired_change
-        from amzmp._shop_prices(_price_changes.account_id, _price_changes.skus) as p
-        where p.price is distinct from p.desired
-            and p.price is not null
+        select (c.channel_id, l.sku, l.listed, (p.row).sku is not null, l.desired_price, (p.row).price,
+            amzmp._offer_calc(c.account_id, c.channel_id, p.row, r.compiled, m))::amzmp.offer_price
+        from amzmp.channel as c
+        join amzmp.marketplace as m using (marketplace_id)
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id) = (c.account_id, c.channel_id) and l.sku = any (_shop_prices.skus)
+        left join amzmp._rules_for(_shop_prices.account_id, _shop_prices.skus) as r
+            on (r.channel_id, r.sku) = (l.channel_id, l.sku)
+        left join lateral (
+            select x as row
+            from amzmp._offer_product(c.account_id, c.channel_id, l.sku) as x
+        ) as p on true
+        where c.account_id = _shop_prices.account_id
+            and not c.dropped
+            and l.wanted
+    );
+end
+$$;
+
+-- The row that speaks for an offer's price: that of the channel's own source before the account's.
+create function amzmp._offer_product(account_id bigint, channel_id bigint, sku text)
+    returns amzmp.product
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    chosen amzmp.product;
+begin
+    select r.* into chosen
+    from amzmp.source as s
+    join amzmp.product as r
+        on (r.account_id, r.source_id, r.sku) = (s.account_id, s.source_id, _offer_product.sku)
+    where s.account_id = _offer_product.account_id
+        and s.channel_id in (0, _offer_product.channel_id)
+        and not r.gone
+    order by r.price is null, s.channel_id = 0, s.source_id
+    limit 1;
+    return chosen;
+end
+$$;
+
+create function amzmp._price_changes(prices amzmp.offer_price[])
+    returns amzmp.desired_change[]
+    language plpgsql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select (p.channel_id, p.sku, 'price', p.desired, (p.calc).price, not p.listed)::amzmp.desired_change
+        from unnest(prices) as p
+        where (p.calc).price is distinct from p.desired
+            and (p.calc).price is not null
     );
 end
 $$;
 
 /*
- * What the shop says about the stock of each SKU. available is what may be offered, null where the shop does not say.
- * A row that is gone or inactive offers nothing; a source that cannot be read leaves its rows as they were.
+ * What the shop and the rules say about the stock of each SKU. calc.available is what may be offered, null where the shop
+ * does not say. A row that is gone or inactive offers nothing; a source that cannot be read leaves its rows as they were.
  */
+create type amzmp.offer_stock as (sku text, listed boolean, desired integer, wanted boolean, known boolean, calc amzmp.stock_calc);
+
+comment on type amzmp.offer_stock is 'Inner: what the shop and the rules say about the stock of a SKU.';
+
 create function amzmp._shop_quantities(account_id bigint, skus text[])
-    returns table (sku text, listed boolean, desired integer, wanted boolean, known boolean, available integer)
-    rows 20
+    returns amzmp.offer_stock[]
     language plpgsql
     stable
     parallel safe
@@ -142,50 +182,43 @@ as $$
 declare
     buffer constant integer := coalesce(amzmp._setting_int(account_id, 0, 'buffer_stock'), 0);
 begin
-    return query
-    select i.sku, i.listed, i.desired_quantity, w.wanted, p.known,
-        case
-            when not w.wanted then 0
-            when p.quantity is not null    -- neither greatest nor least is null for a null
-            then greatest(0, least(p.quantity - coalesce(r.held, 0) - buffer, 2147483647))::integer
-        end
-    from amzmp.inventory as i
-    cross join lateral (
-        select count(*) > 0 as wanted
-        from amzmp.channel as c
-        join amzmp.listing as l using (account_id, channel_id)
-        where c.account_id = i.account_id
-            and l.sku = i.sku
-            and l.wanted
-            and not c.dropped
-    ) as w
-    cross join lateral (
-        select count(*) > 0 as known,
-            coalesce(
-                min(case when q.gone or q.active is false then 0 else q.quantity end) filter (where s.channel_id = 0),
-                min(q.quantity) filter (where not q.gone and q.active is not false),
-                case when bool_and(q.gone or q.active is false) then 0 end
-            ) as quantity
-        from amzmp.source as s
-        join amzmp.product as q
-            on (q.account_id, q.source_id, q.sku) = (s.account_id, s.source_id, i.sku)
-        where s.account_id = i.account_id
-    ) as p
-    left join lateral (
-        select sum(v.quantity) as held
-        from amzmp.reservation as v
-        where v.account_id = i.account_id
-            and v.sku = i.sku
-            and v.released_at is null
-    ) as r on true
-    where i.account_id = _shop_quantities.account_id
-        and i.sku = any (_shop_quantities.skus)
-        and i.fulfillment_channel = 'DEFAULT';
+    return array(
+        with place as materialized (
+            select c.account_id, c.channel_id, amzmp._setting_int(c.account_id, c.channel_id, 'handling_days') as handling
+            from amzmp.channel as c
+            where c.account_id = _shop_quantities.account_id
+                and not c.dropped
+        )
+        select (i.sku, i.listed, i.desired_quantity, w.wanted, p.known, amzmp._stock_calc(
+                case when w.wanted then p.quantity else 0 end, r.held, p.lead_time, p.row_values,
+                case when w.wanted then u.compiled end, buffer, w.handling))::amzmp.offer_stock
+        from amzmp.inventory as i
+        left join amzmp._rules_for(_shop_quantities.account_id, _shop_quantities.skus) as u on u.channel_id = 0 and u.sku = i.sku
+        cross join lateral (
+            select count(*) > 0 as wanted, max(c.handling) as handling
+            from place as c
+            join amzmp.listing as l
+                on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)
+            where l.wanted
+        ) as w
+        cross join lateral amzmp._shop_stock(i.account_id, i.sku, u.compiled -> 'quantity') as p
+        left join lateral (
+            select sum(v.quantity) as held
+            from amzmp.reservation as v
+            where v.account_id = i.account_id
+                and v.sku = i.sku
+                and v.released_at is null
+        ) as r on true
+        where i.account_id = _shop_quantities.account_id
+            and i.sku = any (_shop_quantities.skus)
+            and i.fulfillment_channel = 'DEFAULT'
+    );
 end
 $$;
 
-create function amzmp._stock_changes(account_id bigint, skus text[])
-    returns amzmp.desired_change[]
+-- The shop's stock of a SKU. amount: what a rule takes instead of the source's quantity.
+create function amzmp._shop_stock(account_id bigint, sku text, amount jsonb, out known boolean, out quantity numeric,
+    out lead_time integer, out row_values jsonb)
     language plpgsql
     stable
     parallel safe
@@ -193,11 +226,38 @@ create function amzmp._stock_changes(account_id bigint, skus text[])
 as $$
 #variable_conflict use_column
 begin
+    select count(*) > 0,
+        coalesce(
+            min(case when q.gone or q.active is false then 0 else n.quantity end) filter (where s.channel_id = 0),
+            min(n.quantity) filter (where not q.gone and q.active is not false),
+            case when bool_and(q.gone or q.active is false) then 0 end
+        ),
+        coalesce(max(q.lead_time) filter (where s.channel_id = 0 and not q.gone), max(q.lead_time) filter (where not q.gone)),
+        (array_agg(amzmp._row_values(q) order by s.channel_id, s.source_id) filter (where not q.gone))[1]
+    into known, quantity, lead_time, row_values
+    from amzmp.source as s
+    join amzmp.product as q
+        on (q.account_id, q.source_id, q.sku) = (s.account_id, s.source_id, _shop_stock.sku)
+    cross join lateral (
+        select case when amount is null then q.quantity else floor(amzmp._amount(amount, amzmp._row_values(q))) end as quantity
+    ) as n
+    where s.account_id = _shop_stock.account_id;
+end
+$$;
+
+create function amzmp._stock_changes(stocks amzmp.offer_stock[])
+    returns amzmp.desired_change[]
+    language plpgsql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
     return array(
-        select (0, q.sku, 'stock', q.desired, q.available, not q.listed or not q.wanted)::amzmp.desired_change
-        from amzmp._shop_quantities(_stock_changes.account_id, _stock_changes.skus) as q
-        where q.available is distinct from q.desired
-            and q.available is not null
+        select (0, q.sku, 'stock', q.desired, (q.calc).available, not q.listed or not q.wanted)::amzmp.desired_change
+        from unnest(stocks) as q
+        where (q.calc).available is distinct from q.desired
+            and (q.calc).available is not null
     );
 end
 $$;
@@ -226,6 +286,243 @@ begin
     from unnest(changes) as c
     where c.facet = 'price'
         and (l.account_id, l.channel_id, l.sku) = (_set_desired.account_id, c.channel_id, c.sku);
+end
+$$;
+
+/*
+ * What travels with prices, and what else an offer says. held: changes that the brake keeps back; the terms of these
+ * offers stay with the price that they have.
+ */
+create function amzmp._set_price_terms(account_id bigint, prices amzmp.offer_price[], held amzmp.desired_change[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.listing as l
+    set desired_terms = n.terms,
+        desired_details = n.details,
+        sends_price = n.sends_price,
+        sends_details = n.sends_details
+    from unnest(prices) as p
+    join amzmp.listing as o
+        on (o.account_id, o.channel_id, o.sku) = (_set_price_terms.account_id, p.channel_id, p.sku)
+    cross join lateral (
+        select case
+                when (p.calc).price is null
+                    or exists (select from unnest(held) as h where (h.channel_id, h.sku, h.facet) = (p.channel_id, p.sku, 'price'))
+                then o.desired_terms
+                else amzmp._first_or_known((p.calc).terms, o.desired_terms)
+            end as terms,
+            amzmp._first_or_known((p.calc).details, o.desired_details) as details,
+            'price' = any ((p.calc).sends) as sends_price,
+            'details' = any ((p.calc).sends) as sends_details
+    ) as n
+    where p.known
+        and (l.account_id, l.channel_id, l.sku) = (o.account_id, o.channel_id, o.sku)
+        and (o.desired_terms, o.desired_details, o.sends_price, o.sends_details)
+            is distinct from (n.terms, n.details, n.sends_price, n.sends_details);
+end
+$$;
+
+-- What nobody ever named is no business of ours: nothing stays nothing until there is something.
+create function amzmp._first_or_known(given jsonb, before jsonb)
+    returns jsonb
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select case when given = '{}' and before is null then null else given end
+$$;
+
+create function amzmp._set_stock_terms(account_id bigint, stocks amzmp.offer_stock[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.inventory as i
+    set desired_terms = amzmp._first_or_known((s.calc).terms, i.desired_terms),
+        damping = (s.calc).damping,
+        sends = (s.calc).sends
+    from unnest(stocks) as s
+    where s.known
+        and s.wanted
+        and (i.account_id, i.sku, i.fulfillment_channel) = (_set_stock_terms.account_id, s.sku, 'DEFAULT')
+        and (amzmp._first_or_known((s.calc).terms, i.desired_terms), (s.calc).damping, (s.calc).sends)
+            is distinct from (i.desired_terms, i.damping, i.sends);
+end
+$$;
+
+-- Note when the clock changes what is wanted, and have somebody look then.
+create function amzmp._set_clock(account_id bigint, prices amzmp.offer_price[], stocks amzmp.offer_stock[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    next timestamptz;
+begin
+    update amzmp.listing as l
+    set recompute_at = n.at
+    from unnest(prices) as p
+    left join unnest(stocks) as s on s.sku = p.sku
+    cross join lateral (
+        select least((p.calc).again_at, (s.calc).again_at) as at
+    ) as n
+    where (l.account_id, l.channel_id, l.sku) = (_set_clock.account_id, p.channel_id, p.sku)
+        and l.recompute_at is distinct from n.at;
+
+    select min(l.recompute_at) into next
+    from amzmp.listing as l
+    where l.account_id = _set_clock.account_id
+        and l.recompute_at is not null;
+    if next is not null then
+        perform amzmp._add_task(account_id, 'recompute_due', '', null, next);
+    end if;
+end
+$$;
+
+/*
+ * Conditions.
+ */
+
+-- Offer what the shop's condition list_if asks for and what nobody has stopped or taken back before.
+create function amzmp._list_by_rule(account_id bigint, skus text[], cause jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    place amzmp.channel;
+    fresh text[];
+begin
+    if not exists (
+        select from amzmp.source_value as v where v.account_id = _list_by_rule.account_id and v.name = 'list_if'
+    ) then
+        return;
+    end if;
+    for place in
+        select c.*
+        from amzmp.channel as c
+        join amzmp.account as a using (account_id)
+        where c.account_id = _list_by_rule.account_id and c.active and not c.dropped and a.active
+    loop
+        fresh := array(
+            select p.sku
+            from amzmp._listing_products(place.account_id, place.channel_id, skus) as p
+            where p.extra ->> 'list_if' = 'true'
+                and p.extra ->> 'stop_if' is distinct from 'true'
+                and p.active is not false
+                and length(p.sku) <= 40
+                and not exists (
+                    select
+                    from amzmp.listing as l
+                    where (l.account_id, l.channel_id, l.sku) = (place.account_id, place.channel_id, p.sku)
+                )
+        );
+        if fresh <> '{}' then
+            perform amzmp._want(place, fresh, null, cause || jsonb_build_object('condition', 'list_if'));
+            perform amzmp._look(place.account_id, place.channel_id, fresh, now(), cause);
+        end if;
+    end loop;
+end
+$$;
+
+create type amzmp.stop_reason as (channel_id bigint, sku text, wanted boolean, listed boolean, reason text);
+
+comment on type amzmp.stop_reason is 'Inner: who wants an offer to be stopped; nobody where reason is null.';
+
+/*
+ * Stop offers and take stops back: stop_if and relist_if of the source's values, and rows that are gone or inactive in
+ * the channel's own source alone. What a person stopped is none of this function's business.
+ */
+create function amzmp._stop_by_rule(account_id bigint, skus text[], cause jsonb, decided bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    stops constant amzmp.stop_reason[] := amzmp._stop_reasons(account_id, skus);
+    changes amzmp.desired_change[];
+    part record;
+begin
+    changes := array(
+        select (s.channel_id, s.sku, 'stop', s.wanted::integer, (s.reason is null)::integer, not s.listed or s.reason is null)::amzmp.desired_change
+        from unnest(stops) as s
+        where s.wanted = (s.reason is not null)
+    );
+    changes := amzmp._brake(account_id, skus, changes, cause, decided, '{stop}');
+    for part in
+        select c.channel_id, s.reason, array_agg(c.sku order by c.sku) as skus
+        from unnest(changes) as c
+        join unnest(stops) as s on (s.channel_id, s.sku) = (c.channel_id, c.sku)
+        group by c.channel_id, s.reason
+    loop
+        if part.reason is null then
+            perform amzmp._offer_again(account_id, part.channel_id, part.skus, cause);
+        else
+            perform amzmp._withdraw(account_id, part.channel_id, part.skus, cause, part.reason);
+        end if;
+    end loop;
+end
+$$;
+
+-- Offers that conditions may stop, or have stopped.
+create function amzmp._stop_reasons(account_id bigint, skus text[])
+    returns amzmp.stop_reason[]
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if not exists (select from amzmp.source as s where s.account_id = _stop_reasons.account_id and s.channel_id <> 0)
+        and not exists (
+            select from amzmp.source_value as v
+            where v.account_id = _stop_reasons.account_id and v.name = any ('{stop_if,relist_if}')
+        )
+    then
+        return '{}';
+    end if;
+    return array(
+        select (c.channel_id, l.sku, l.wanted, l.listed, case
+                when p.off_here then 'shop'
+                when p.stop or l.stopped_by = 'rule' and not p.relist then 'rule'
+            end)::amzmp.stop_reason
+        from amzmp.channel as c
+        join amzmp.listing as l using (account_id, channel_id)
+        cross join lateral (
+            select coalesce(bool_and(r.gone or r.active is false) filter (where s.channel_id <> 0), false) as off_here,
+                coalesce(bool_or(r.extra ->> 'stop_if' = 'true'), false) as stop,
+                coalesce(bool_and(r.extra ->> 'relist_if' = 'true') filter (where r.extra ? 'relist_if'), true) as relist
+            from amzmp.source as s
+            join amzmp.product as r on (r.account_id, r.source_id, r.sku) = (s.account_id, s.source_id, l.sku)
+            where s.account_id = c.account_id
+                and s.channel_id in (0, c.channel_id)
+        ) as p
+        where c.account_id = _stop_reasons.account_id
+            and not c.dropped
+            and l.sku = any (_stop_reasons.skus)
+            and (l.wanted or l.stopped_by <> 'person')
+    );
 end
 $$;
 
@@ -273,7 +570,7 @@ $$;
  * Wanted offers for which the shop gives no price or no quantity that can be sent keep what they have at Amazon. The
  * penalty says why, and ends as soon as the shop gives one.
  */
-create function amzmp._report_incomplete(account_id bigint, skus text[])
+create function amzmp._report_incomplete(account_id bigint, skus text[], prices amzmp.offer_price[], stocks amzmp.offer_stock[])
     returns void
     language plpgsql
     volatile
@@ -287,15 +584,15 @@ begin
     for problem in
         with incomplete as (
             select p.channel_id, p.sku, 'price' as kind, 'NO_PRICE' as code,
-                coalesce('the shop''s price ' || p.given || ' cannot be sent', 'the shop gives no price') as message
-            from amzmp._shop_prices(_report_incomplete.account_id, skus) as p
+                coalesce((p.calc).problem, 'the shop''s price ' || p.given || ' cannot be sent', 'the shop gives no price') as message
+            from unnest(prices) as p
             where p.known
-                and p.price is null
+                and (p.calc).price is null
             union all
             select 0, q.sku, 'stock', 'NO_STOCK', 'the shop gives no quantity'
-            from amzmp._shop_quantities(_report_incomplete.account_id, skus) as q
+            from unnest(stocks) as q
             where q.known
-                and q.available is null
+                and (q.calc).available is null
         ), reported as (
             select n.channel_id, n.subject as sku, n.kind, n.code
             from amzmp.penalty as n
@@ -353,6 +650,16 @@ begin
         group by u.sku
     ) as m
     where (i.account_id, i.sku, i.fulfillment_channel) = (_stock_moved.account_id, m.sku, 'DEFAULT');
+
+    -- An order from before the last submission was not known to it: what was submitted is too much by its units.
+    if exists (
+        select from amzmp.inventory as i
+        where (i.account_id, i.fulfillment_channel) = (_stock_moved.account_id, 'DEFAULT')
+            and i.sku = any (skus)
+            and i.quantity_differs
+    ) then
+        perform amzmp._plan_sends(account_id, skus);
+    end if;
 
     given_back := array(
         select distinct u.sku

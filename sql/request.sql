@@ -209,6 +209,7 @@ create function amzmp._lanes()
         rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text,
         time_scale float8)
     language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
     as $$
 #variable_conflict use_column
 begin
@@ -296,21 +297,21 @@ begin
 end
 $$;
 
--- Inner, sender: take up to `most` due requests of a lane. Committed before anything is sent.
-create function amzmp._claim(account_id bigint, operation text, most integer)
-    returns table (request_id bigint, attempt integer, max_attempts integer, params jsonb, body text)
+-- Plans of the queue must not follow its statistics: it is empty when they are gathered and full when it matters. So the
+-- functions that touch many of its rows allow only plans by index, whose cost follows the batch.
+
+-- Inner: the claim proper: up to `most` due requests of a lane, most urgent first, marked as being sent.
+create function amzmp._take(account_id bigint, operation text, most integer) returns amzmp.request[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+    set enable_hashjoin = off set enable_mergejoin = off
     as $$
 declare
     claimed amzmp.request[];
-    mine amzmp.request[];
-    done amzmp.rendered[];
-    render_function text;
-    keep boolean := amzmp._keeps_bodies(account_id, operation);
 begin
     with picked as (
         select r.request_id from amzmp.request r
-         where r.account_id = _claim.account_id and r.operation = _claim.operation
+         where r.account_id = _take.account_id and r.operation = _take.operation
            and r.state = 'due' and r.not_before <= now()
            and not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id))
          order by r.priority, r.not_before
@@ -320,10 +321,26 @@ begin
         update amzmp.request r
            set state = 'sending', attempt = r.attempt + 1, claimed_at = t.at
           from picked p, (select clock_timestamp() as at) t
-         where r.account_id = _claim.account_id and r.request_id = p.request_id
+         where r.account_id = _take.account_id and r.request_id = p.request_id
         returning r as row
     )
     select array_agg(taken.row) into claimed from taken;
+    return claimed;
+end
+$$;
+
+-- Inner, sender: take up to `most` due requests of a lane. Committed before anything is sent.
+create function amzmp._claim(account_id bigint, operation text, most integer)
+    returns table (request_id bigint, attempt integer, max_attempts integer, params jsonb, body text)
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    claimed amzmp.request[] := amzmp._take(account_id, operation, most);
+    mine amzmp.request[];
+    done amzmp.rendered[];
+    render_function text;
+    keep boolean := amzmp._keeps_bodies(account_id, operation);
+begin
     if keep then
         perform amzmp._keep_sent(_claim.account_id, array_agg(row(c.request_id, c.params, c.body)::amzmp.rendered))
            from unnest(claimed) c where c.render is null;
@@ -360,26 +377,38 @@ begin
 end
 $$;
 
--- Inner: requests that need no call any more leave the hot table.
+-- Inner: requests that need no call any more leave the hot table. One that was sent before, and whose answer was lost, may
+-- have changed what Amazon has: its subject is asserted once more.
 create function amzmp._finish_obsolete(account_id bigint, request_ids bigint[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    sent_before text[];
+begin
+    if request_ids is null then
+        return;
+    end if;
     with gone as (
         delete from amzmp.request r
          where r.account_id = _finish_obsolete.account_id and r.request_id = any (request_ids)
         returning r.*
+    ), logged as (
+        insert into amzmp.request_log (account_id, request_id, operation, outcome, attempt, priority, subject_kind, subject,
+                                       channel_id, params, cause, created_at, finished_at)
+        select g.account_id, g.request_id, g.operation, 'obsolete', g.attempt, g.priority, g.subject_kind, g.subject,
+               g.channel_id, g.params, g.cause, g.created_at, clock_timestamp()
+          from gone g
     )
-    insert into amzmp.request_log (account_id, request_id, operation, outcome, attempt, priority, subject_kind, subject,
-                                   channel_id, params, cause, created_at, finished_at)
-    select g.account_id, g.request_id, g.operation, 'obsolete', g.attempt, g.priority, g.subject_kind, g.subject,
-           g.channel_id, g.params, g.cause, g.created_at, clock_timestamp()
-      from gone g;
-    end;
+    select array_agg(g.subject) into sent_before from gone g where g.attempt > 1 and g.subject_kind = 'listing';
+    perform amzmp._reassert_later(account_id, sent_before);
+end
+$$;
 
--- Inner, sender: answers of one account arrived. Handlers and the requests' end are one transaction.
-create function amzmp._complete(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
-    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns void
+-- Inner: answers with the requests that they belong to; those of requests that are gone are left out.
+create function amzmp._answers(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
+    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns amzmp.answer_row[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 declare
     answers amzmp.answer_row[];
@@ -389,7 +418,20 @@ begin
       into answers
       from unnest(request_ids, statuses, outcomes, bodies, error_codes, error_messages, amazon_request_ids)
            with ordinality as x (request_id, status, outcome, body, error_code, error_message, amazon_request_id, position)
-      join amzmp.request r on r.account_id = _complete.account_id and r.request_id = x.request_id;
+      join amzmp.request r on r.account_id = _answers.account_id and r.request_id = x.request_id;
+    return answers;
+end
+$$;
+
+-- Inner, sender: answers of one account arrived. Handlers and the requests' end are one transaction.
+create function amzmp._complete(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
+    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    answers constant amzmp.answer_row[] := amzmp._answers(account_id, request_ids, statuses, outcomes, bodies, error_codes,
+        error_messages, amazon_request_ids);
+begin
     if answers is not null then
         perform amzmp._apply(account_id, answers);
     end if;
@@ -425,6 +467,7 @@ $$;
 -- Inner: move answered requests to the log and close flow runs whose last request this was.
 create function amzmp._end_requests(account_id bigint, answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 declare
     ended_runs bigint[];
@@ -560,6 +603,7 @@ $$;
 -- Inner, sender: try again later.
 create function amzmp._postpone(account_id bigint, request_ids bigint[], delays_ms bigint[], hold_reasons text[]) returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     begin atomic
     update amzmp.request r
        set state = case when x.hold_reason is null then 'due' else 'held' end,
