@@ -63,7 +63,7 @@ create table amzmp.source (
     unique (account_id, channel_id, relation)
 ) with (fillfactor = 70);
 
-create unique index source_id on amzmp.source (source_id);
+create index source_id on amzmp.source (source_id);
 
 -- When a source is to be compared: not before the time to which a failure put it off.
 create function amzmp._source_due_at(rescan_due timestamptz, retry_at timestamptz) returns timestamptz

@@ -4,10 +4,10 @@
 -- Ordinary functions, run as whoever calls them.
 
 create function amzmp.query_types(query text) returns regtype[]
-    language c volatile strict parallel safe set search_path = pg_catalog, pg_temp
+    language c volatile strict parallel restricted set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'amzmp_query_types';
 create function amzmp.query_columns(query text) returns text[]
-    language c volatile strict parallel safe set search_path = pg_catalog, pg_temp
+    language c volatile strict parallel restricted set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'amzmp_query_columns';
 revoke all on function amzmp.query_types(text), amzmp.query_columns(text) from public;
 grant execute on function amzmp.query_types(text), amzmp.query_columns(text) to amzmp_operator;

@@ -1,0 +1,148 @@
+-- privileges.sql
+-- Who may do what: each function by role, nothing for PUBLIC but what decides by itself, rows by account through tables
+-- and views alike.
+
+begin;
+select no_plan();
+set local client_min_messages = warning;
+\getenv simulator AMZMP_SIMULATOR_URL
+select amzmp.create_key() as key where amzmp._key_usable() is not null \g /dev/null
+
+create role p_stranger login;
+create role p_reader login in role amzmp_reader;
+create role p_operator login in role amzmp_operator;
+create role p_admin login in role amzmp_admin;
+create role p_buyer login in role amzmp_reader, amzmp_buyer_data;
+create role p_limited login in role amzmp_operator;
+create role p_group in role amzmp_reader;
+create role p_member login in role p_group;
+
+-- Function by role. What is granted to PUBLIC decides by its caller, is harmless, or serves user runners, which get
+-- only what is their own role's.
+create temporary table for_all (name text);
+insert into for_all values ('_fail'), ('_may_use_cron'), ('help'), ('mask'), ('schedule'), ('wait'),
+    ('create_key'), ('next_task'), ('finish_task'), ('fail_task'), ('begin_import'), ('finish_import'), ('begin_delivery'),
+    ('finish_delivery'), ('fail_delivery'), ('take_rows'), ('normalize_gtin');
+select is_empty($$select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'amzmp'::regnamespace and p.proname like '\_%' and has_function_privilege('p_stranger', p.oid, 'execute')
+      and p.proname not in (select name from for_all)$$, 'no inner function is executable by everybody');
+select is_empty($$select p.oid::regprocedure, r from pg_proc p, unnest(array['p_reader', 'p_operator', 'p_admin', 'p_buyer']) r
+    where p.pronamespace = 'amzmp'::regnamespace and p.proname like '\_%' and has_function_privilege(r, p.oid, 'execute')
+      and p.proname not in (select name from for_all) and p.proname not in ('_may_see', '_usage')$$, 'nor by any role of ours but the owner');
+select is_empty($$select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'amzmp'::regnamespace and p.prosrc = 'amzmp_entry' and has_function_privilege('p_stranger', p.oid, 'execute')
+      and p.proname not in (select name from for_all)
+      and p.proname not in (select x.proname from pg_proc x where x.pronamespace = 'amzmp'::regnamespace and obj_description(x.oid, 'pg_proc') ~* 'runner|used by')$$,
+    'no public verb is executable by everybody, but for what user runners call');
+select is_empty($$select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'amzmp'::regnamespace and p.prosrc = 'amzmp_entry'
+      and has_function_privilege('p_reader', p.oid, 'execute') and not has_function_privilege('p_operator', p.oid, 'execute')$$,
+    'an operator may do what a reader may');
+select is_empty($$select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = 'amzmp'::regnamespace and p.prosrc = 'amzmp_entry'
+      and has_function_privilege('p_operator', p.oid, 'execute') and not has_function_privilege('p_admin', p.oid, 'execute')$$,
+    'an administrator may do what an operator may');
+select results_eq($$select distinct f.name, has_function_privilege('p_reader', p.oid, 'execute'), has_function_privilege('p_operator', p.oid, 'execute'), has_function_privilege('p_admin', p.oid, 'execute')
+    from pg_proc p join (values ('health'), ('pending'), ('mark_due'), ('enqueue'), ('call'), ('publish'), ('retry'), ('cancel_request'), ('create_account'),
+        ('set_credentials'), ('activate'), ('drop_account'), ('limit_role'), ('confirm_identity'), ('reduce_stock')) f(name) on f.name = p.proname
+    where p.pronamespace = 'amzmp'::regnamespace order by f.name$$,
+    $$values ('activate', false, false, true), ('call', false, true, true), ('cancel_request', false, true, true), ('confirm_identity', false, false, true),
+        ('create_account', false, false, true), ('drop_account', false, false, true), ('enqueue', false, true, true), ('health', true, true, true),
+        ('limit_role', false, false, true), ('mark_due', false, true, true), ('pending', true, true, true), ('publish', false, true, true),
+        ('reduce_stock', false, false, true), ('retry', false, true, true), ('set_credentials', false, false, true)$$,
+    'reader, operator and administrator: who may call what');
+select ok(not has_schema_privilege('p_stranger', 'amzmp', 'usage'), 'a stranger cannot even name our objects');
+select ok(not has_schema_privilege('p_admin', 'amzmp', 'create'), 'an administrator cannot make objects among ours');
+select is_empty($$select c.oid::regclass, a.privilege_type from pg_class c, aclexplode(c.relacl) a
+    where c.relnamespace = 'amzmp'::regnamespace and a.grantee = 0$$, 'no table, view or sequence is granted to PUBLIC');
+select is_empty($$select c.oid::regclass, r, x from pg_class c, unnest(array['p_reader', 'p_operator', 'p_admin', 'p_buyer']) r,
+      unnest(array['insert', 'update', 'delete', 'truncate', 'references', 'trigger']) x
+    where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v') and has_table_privilege(r, c.oid, x)
+      and c.relname not in ('setting_definition', 'issue_meaning') and c.relname not like '%\_input'$$, 'nobody writes our tables');
+select is_empty($$select c.oid::regclass from pg_class c, unnest(array['p_reader', 'p_operator', 'p_admin', 'p_buyer']) r
+    where c.relname in ('answer', 'parked_order', 'order_buyer', 'identity', 'account_access') and c.relnamespace = 'amzmp'::regnamespace
+      and has_table_privilege(r, c.oid, 'select')$$, 'nobody reads sealed answers, buyers and what guards access');
+select is_empty($$select c.oid::regclass from pg_class c where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+    and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'account_id')
+    and has_table_privilege('p_reader', c.oid, 'select') and not c.relrowsecurity$$, 'rows of accounts that can be read have row security');
+select is_empty($$select c.oid::regclass from pg_class c where c.relnamespace = 'amzmp'::regnamespace and c.relkind = 'v'
+    and not coalesce('security_invoker=true' = any (c.reloptions) or 'security_invoker=on' = any (c.reloptions), false)
+    and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname in ('account_id', 'account', 'channel'))
+    and has_table_privilege('p_reader', c.oid, 'select')$$, 'views read with the rights of who asks');
+
+-- Two accounts.
+select amzmp.create_application('app', 'amzn1.application-oa2-client.demo') \g /dev/null
+select amzmp.create_account('mine', 'EU', 'app', 'A1DEMOSELLER', 'mock', :'simulator') as mine \gset
+select amzmp.create_account('other', 'EU', 'app', 'A2DEMOSELLER', 'mock', :'simulator') as other \gset
+select amzmp.create_channel('mine_DE', 'mine', 'DE'), amzmp.create_channel('other_DE', 'other', 'DE') \g /dev/null
+select amzmp.set('mine', 'buffer_stock', '1'), amzmp.set('other', 'buffer_stock', '2') \g /dev/null
+insert into amzmp.penalty (account_id, kind, subject, until, gives_up_at) values (:mine, 'listing', 'A', now(), now()), (:other, 'listing', 'B', now(), now());
+select amzmp.limit_role('p_limited', array['mine']), amzmp.limit_role('p_group', array['other']) \g /dev/null
+
+-- Every table and view with account_id or an account's name, as a role sees it.
+create function pg_temp.foreign_rows(role_name name, hidden_id bigint, hidden_name text) returns setof text language plpgsql as $$
+declare
+    t record;
+    found bigint;
+begin
+    for t in
+        select c.oid::regclass as name, a.attname, a.atttypid = 'text'::regtype as by_name
+          from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname in ('account_id', 'account')
+         where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v') and has_table_privilege(role_name, c.oid, 'select')
+    loop
+        execute format('set local role %I', role_name);
+        execute format('select count(*) from %s where %I::text = %L', t.name, t.attname, case when t.by_name then hidden_name else hidden_id::text end) into found;
+        reset role;
+        if found > 0 then
+            return next t.name || ' ' || t.attname;
+        end if;
+    end loop;
+end $$;
+select is_empty(format($$select * from pg_temp.foreign_rows('p_limited', %L, 'other')$$, :'other'), 'a limited role sees nothing of another account, in no table and no view');
+select is_empty(format($$select * from pg_temp.foreign_rows('p_member', %L, 'mine')$$, :'mine'), 'nor does a member of a limited role');
+select cmp_ok((select count(*) from pg_temp.foreign_rows('p_operator', :'other', 'other')), '>', 3::bigint, 'a role without limits sees them');
+set local role p_limited;
+select is((select count(*) from amzmp.penalty), 1::bigint, 'its own rows it sees');
+select is((select count(*) from amzmp.account), 1::bigint, 'its own account too');
+reset role;
+
+-- The same through every function that takes an account or channel by name: refused before anything else is looked at.
+create function pg_temp.allowed(role_name name, target text) returns setof text language plpgsql as $$
+declare
+    p record;
+    state text;
+begin
+    for p in
+        select x.oid, x.proname, x.oid::regprocedure::text as signature, x.proargnames, x.pronargs, x.proargtypes
+          from pg_proc x
+         where x.pronamespace = 'amzmp'::regnamespace and x.prosrc = 'amzmp_entry' and has_function_privilege(role_name, x.oid, 'execute')
+           and x.proargnames && array['account', 'channel', 'account_or_channel']
+    loop
+        begin
+            execute format('set local role %I', role_name);
+            execute format('select amzmp.%I(%s)', p.proname, (
+                select string_agg(case when n in ('account', 'channel', 'account_or_channel') and ty = 'text'::regtype
+                           then quote_literal(target) else 'null' end || '::' || ty::regtype, ', ' order by i)
+                  from unnest(p.proargnames[1:p.pronargs], p.proargtypes::oid[]) with ordinality as a (n, ty, i)));
+            state := '00000';
+        exception when others then
+            state := sqlstate;
+        end;
+        reset role;
+        if state <> '42501' then
+            return next p.signature || ' ' || state;
+        end if;
+    end loop;
+end $$;
+select is_empty($$select * from pg_temp.allowed('p_limited', 'other') x
+    where x not like '%regprocedure%' and x not like '%regclass%'$$, 'no function works on another account than the role''s');
+select isnt_empty($$select * from pg_temp.allowed('p_limited', 'mine')$$, 'on its own they are not refused');
+set local role p_limited;
+select throws_ok($$select amzmp.create_account('x', 'EU', 'app')$$, '42501', null, 'an operator cannot make accounts');
+select throws_ok($$select amzmp.limit_role('p_limited', '{}')$$, '42501', null, 'nor lift the limit');
+reset role;
+select lives_ok($$select amzmp.limit_role('p_limited', '{}')$$, 'an administrator can');
+select cmp_ok((select count(*) from pg_temp.foreign_rows('p_limited', :'other', 'other')), '>', 3::bigint, 'and then it sees all');
+
+select * from finish();
+rollback;
