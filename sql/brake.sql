@@ -25,7 +25,7 @@ create table amzmp.brake_batch (
     closed_at timestamptz,
     closed_by text,
     primary key (account_id, batch_id),
-    constraint brake_batch_facet_check check (facet in ('price', 'stock')),
+    constraint brake_batch_facet_check check (facet in ('price', 'stock', 'stop')),
     constraint brake_batch_state_check check (state in ('held', 'released', 'discarded')),
     constraint brake_batch_closed_check check ((state = 'held') = (closed_at is null))
 );
@@ -36,7 +36,7 @@ comment on table amzmp.brake_batch is 'Batches of changes that wait, or waited, 
 comment on column amzmp.brake_batch.account_id is 'The account.';
 comment on column amzmp.brake_batch.batch_id is 'Number of the batch.';
 comment on column amzmp.brake_batch.channel_id is 'The channel whose limit was exceeded.';
-comment on column amzmp.brake_batch.facet is 'price or stock.';
+comment on column amzmp.brake_batch.facet is 'price, stock or stop.';
 comment on column amzmp.brake_batch.state is 'held, released or discarded.';
 comment on column amzmp.brake_batch.reason is 'Why it is held.';
 comment on column amzmp.brake_batch.opened_at is 'When the first change was held.';
@@ -77,15 +77,16 @@ create table amzmp.brake_count (
 comment on table amzmp.brake_count is 'Inner: how many offers changed in each minute of the brake''s window.';
 comment on column amzmp.brake_count.account_id is 'The account.';
 comment on column amzmp.brake_count.channel_id is 'The channel.';
-comment on column amzmp.brake_count.facet is 'price or stock.';
+comment on column amzmp.brake_count.facet is 'price, stock or stop.';
 comment on column amzmp.brake_count.minute is 'The minute.';
 comment on column amzmp.brake_count.changes is 'How many offers changed in it.';
 
 /*
  * The changes that may be written. Everything else about them is noted: what is held, what is no longer asked for,
- * what was counted.
+ * what was counted. facets: those about which changes says everything.
  */
-create function amzmp._brake(account_id bigint, skus text[], changes amzmp.desired_change[], cause jsonb, decided bigint)
+create function amzmp._brake(account_id bigint, skus text[], changes amzmp.desired_change[], cause jsonb, decided bigint,
+    facets text[])
     returns amzmp.desired_change[]
     language plpgsql
     volatile
@@ -97,7 +98,7 @@ declare
     discarded amzmp.desired_change[];
     held amzmp.desired_change[];
 begin
-    perform amzmp._brake_forget(account_id, skus, judged);
+    perform amzmp._brake_forget(account_id, skus, judged, facets);
     if judged = '{}' then
         return changes;
     end if;
@@ -165,7 +166,7 @@ $$;
  * What was held or discarded no longer counts once the shop asks for something else: a held change is taken back
  * when the wanted value is no longer one to hold, a discarded one when it is any other than the discarded.
  */
-create function amzmp._brake_forget(account_id bigint, skus text[], judged amzmp.desired_change[])
+create function amzmp._brake_forget(account_id bigint, skus text[], judged amzmp.desired_change[], facets text[])
     returns void
     language plpgsql
     volatile
@@ -180,6 +181,7 @@ begin
         and i.sku = any (skus)
         and (b.account_id, b.batch_id) = (i.account_id, i.batch_id)
         and b.state <> 'released'
+        and b.facet = any (facets)
         and not exists (
             select from unnest(judged) as c
             where c.sku = i.sku
@@ -270,7 +272,7 @@ begin
                 order by c.sku) as changes,
             coalesce(array_agg(c.sku) filter (where h.sku is not null), '{}') as already,
             count(*) filter (where h.sku is null
-                and (c.facet = 'stock' or l.desired_price_at is null or l.desired_price_at <= p.since))::integer as fresh
+                and (c.facet <> 'price' or l.desired_price_at is null or l.desired_price_at <= p.since))::integer as fresh
         from unnest(judged) as c
         join place as p on c.channel_id in (0, p.channel_id)
         join amzmp.listing as l
@@ -397,6 +399,7 @@ begin
                 when 1 then 'a price changes by an unusual amount'
                 else format('%s prices change at once', count(*))
             end
+            when 'stop' then format('%s would be stopped at once', amzmp._count_of(count(*), 'offer', 'offers'))
             else format('%s would be sold out at once', amzmp._count_of(count(*), 'offer', 'offers'))
         end
     from unnest(held) as h
@@ -522,7 +525,7 @@ comment on view amzmp.brake is 'Batches of changes that look like a mistake. Tho
 comment on column amzmp.brake.account is 'Name of the account.';
 comment on column amzmp.brake.channel is 'Name of the channel whose limit was exceeded.';
 comment on column amzmp.brake.batch is 'Number of the batch.';
-comment on column amzmp.brake.facet is 'price or stock.';
+comment on column amzmp.brake.facet is 'price, stock or stop.';
 comment on column amzmp.brake.state is 'held, released or discarded.';
 comment on column amzmp.brake.reason is 'Why it is held.';
 comment on column amzmp.brake.opened_at is 'When the first change was held.';

@@ -165,9 +165,24 @@ create table amzmp.listing (
     observed_price numeric,
     observed_at timestamptz,
     remote_price numeric,
+    desired_terms jsonb,
+    in_flight_terms jsonb,
+    remote_terms jsonb,
+    sends_price boolean not null default true,
     price_differs boolean not null
-        generated always as (wanted and state in ('pending', 'live', 'live_with_issues', 'off_sale')
-            and desired_price is not null and desired_price is distinct from remote_price) stored,
+        generated always as (wanted and sends_price and state in ('pending', 'live', 'live_with_issues', 'off_sale')
+            and desired_price is not null and (desired_price is distinct from remote_price
+                or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
+    desired_details jsonb,
+    in_flight_details jsonb,
+    remote_details jsonb,
+    sends_details boolean not null default true,
+    details_differ boolean not null
+        generated always as (wanted and sends_details and state in ('pending', 'live', 'live_with_issues', 'off_sale')
+            and desired_details is not null and desired_details is distinct from remote_details) stored,
+    recompute_at timestamptz,
+    stopped_by text,
+    stopped_at timestamptz,
     published_at timestamptz,
     verdict_due_at timestamptz,
     read_due_at timestamptz,
@@ -178,10 +193,13 @@ create table amzmp.listing (
         'live_with_issues', 'rejected', 'off_sale', 'removed', 'gone')),
     constraint listing_fulfillment_check check (fulfillment in ('merchant', 'amazon')),
     constraint listing_asin_check check (asin ~ '^[A-Z0-9]{10}$'),
-    constraint listing_desired_price_check check (desired_price > 0)
+    constraint listing_desired_price_check check (desired_price > 0),
+    constraint listing_stopped_by_check check (stopped_by in ('person', 'rule', 'shop'))
 ) with (fillfactor = 70);
 
 create index listing_price_differs on amzmp.listing (account_id, channel_id, sku) where price_differs;
+create index listing_details_differ on amzmp.listing (account_id, channel_id, sku) where details_differ;
+create index listing_recompute on amzmp.listing (account_id, recompute_at) where recompute_at is not null;
 create index listing_read_due on amzmp.listing (account_id, read_due_at) where read_due_at is not null;
 create index listing_unwanted on amzmp.listing (account_id, channel_id, sku) where listed and not wanted;
 
@@ -209,6 +227,18 @@ comment on column amzmp.listing.observed_price is 'Price that Amazon was last se
 comment on column amzmp.listing.observed_at is 'When the listing was last read from Amazon.';
 comment on column amzmp.listing.remote_price is 'Price that we expect to be live now. Null: unknown.';
 comment on column amzmp.listing.price_differs is 'Is there a price to send? True where the desired and the expected price differ and the offer is wanted and accepted.';
+comment on column amzmp.listing.desired_terms is 'What shall travel with the price: minimum, maximum, sale, business price. Null: nothing was ever wanted.';
+comment on column amzmp.listing.in_flight_terms is 'Terms in a request whose answer is awaited.';
+comment on column amzmp.listing.remote_terms is 'Terms that we expect to be live. Null: unknown.';
+comment on column amzmp.listing.sends_price is 'Is the price kept up to date? A rule''s send says.';
+comment on column amzmp.listing.desired_details is 'Condition and its note, list price, shipping template, where the shop or a rule names them. Null: nothing was ever named.';
+comment on column amzmp.listing.in_flight_details is 'Details in a request whose answer is awaited.';
+comment on column amzmp.listing.remote_details is 'Details that Amazon accepted last. Null: unknown.';
+comment on column amzmp.listing.sends_details is 'Are the details kept up to date? A rule''s send says.';
+comment on column amzmp.listing.details_differ is 'Are there details to send?';
+comment on column amzmp.listing.recompute_at is 'When what is wanted changes by the clock: a sale ends, a rate grows old. Null: never.';
+comment on column amzmp.listing.stopped_by is 'Who stopped it: a person, a rule (stop_if), or the shop (the channel''s own source says inactive). A person''s stop is undone by a person only.';
+comment on column amzmp.listing.stopped_at is 'When it was stopped.';
 comment on column amzmp.listing.published_at is 'When the offer was first accepted by Amazon.';
 comment on column amzmp.listing.verdict_due_at is 'When Amazon''s verdict on the submission is overdue.';
 comment on column amzmp.listing.read_due_at is 'When to read the listing from Amazon next. Null: no reading is planned.';
@@ -232,9 +262,16 @@ create table amzmp.inventory (
     observed_quantity integer,
     observed_at timestamptz,
     remote_quantity integer,
+    desired_terms jsonb,
+    in_flight_terms jsonb,
+    remote_terms jsonb,
+    damping integer,
+    sends boolean not null default true,
     quantity_differs boolean not null
-        generated always as (listed and desired_quantity is not null
-            and desired_quantity is distinct from remote_quantity) stored,
+        generated always as (listed and sends and desired_quantity is not null
+            and (desired_quantity is distinct from remote_quantity
+                    and not coalesce(desired_quantity > damping and remote_quantity > damping, false)
+                or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
     cause jsonb,
     primary key (account_id, sku, fulfillment_channel),
     constraint inventory_desired_quantity_check check (desired_quantity >= 0),
@@ -258,7 +295,12 @@ comment on column amzmp.inventory.submitted_quantity_request is 'The request tha
 comment on column amzmp.inventory.observed_quantity is 'Quantity that Amazon was last seen to have.';
 comment on column amzmp.inventory.observed_at is 'When it was last read from Amazon, by Amazon''s clock.';
 comment on column amzmp.inventory.remote_quantity is 'Units that we expect to be for sale now: submitted less what imported orders took since. Null: unknown.';
-comment on column amzmp.inventory.quantity_differs is 'Is there a quantity to send?';
+comment on column amzmp.inventory.desired_terms is 'Lead time and restock date, where the shop, a rule or a setting names them. Null: nothing was ever named.';
+comment on column amzmp.inventory.in_flight_terms is 'Lead time and restock date in a request whose answer is awaited.';
+comment on column amzmp.inventory.remote_terms is 'Lead time and restock date that Amazon accepted last. Null: unknown.';
+comment on column amzmp.inventory.damping is 'While both quantities are above it, their difference is not sent. A rule''s damping says.';
+comment on column amzmp.inventory.sends is 'Is the quantity kept up to date? A rule''s send says.';
+comment on column amzmp.inventory.quantity_differs is 'Is there a quantity, a lead time or a restock date to send?';
 comment on column amzmp.inventory.cause is 'What changed the desired quantity last.';
 
 /*
@@ -467,7 +509,7 @@ create view amzmp.price_diff
     with (security_invoker = true)
 as
     select a.name as account, c.name as channel, l.sku, l.desired_price, l.remote_price, l.in_flight_price,
-        l.submitted_price_at, m.currency, l.desired_price_at as since, l.cause
+        l.submitted_price_at, m.currency, l.desired_price_at as since, l.cause, l.desired_terms, l.remote_terms
     from amzmp.listing as l
     join amzmp.account as a using (account_id)
     join amzmp.channel as c using (account_id, channel_id)
@@ -485,12 +527,31 @@ comment on column amzmp.price_diff.submitted_price_at is 'When Amazon last accep
 comment on column amzmp.price_diff.currency is 'Currency of the prices.';
 comment on column amzmp.price_diff.since is 'When the shop''s price last changed.';
 comment on column amzmp.price_diff.cause is 'What changed it.';
+comment on column amzmp.price_diff.desired_terms is 'What shall travel with the price: minimum, maximum, sale, business price.';
+comment on column amzmp.price_diff.remote_terms is 'Terms that we expect to be live.';
+
+create view amzmp.details_diff
+    with (security_invoker = true)
+as
+    select a.name as account, c.name as channel, l.sku, l.desired_details, l.remote_details, l.in_flight_details
+    from amzmp.listing as l
+    join amzmp.account as a using (account_id)
+    join amzmp.channel as c using (account_id, channel_id)
+    where l.details_differ;
+
+comment on view amzmp.details_diff is 'Conditions, notes, list prices and shipping templates that are to be sent.';
+comment on column amzmp.details_diff.account is 'Name of the account.';
+comment on column amzmp.details_diff.channel is 'Name of the channel.';
+comment on column amzmp.details_diff.sku is 'The SKU.';
+comment on column amzmp.details_diff.desired_details is 'What the shop or a rule wants.';
+comment on column amzmp.details_diff.remote_details is 'What Amazon accepted last. Null: unknown.';
+comment on column amzmp.details_diff.in_flight_details is 'What is on its way.';
 
 create view amzmp.stock_diff
     with (security_invoker = true)
 as
     select a.name as account, i.sku, i.fulfillment_channel, i.desired_quantity, i.remote_quantity, i.in_flight_quantity,
-        i.submitted_quantity_at, i.desired_quantity_at as since, i.cause
+        i.submitted_quantity_at, i.desired_quantity_at as since, i.cause, i.desired_terms, i.remote_terms
     from amzmp.inventory as i
     join amzmp.account as a using (account_id)
     where i.quantity_differs;
@@ -505,67 +566,5 @@ comment on column amzmp.stock_diff.in_flight_quantity is 'Quantity that is on it
 comment on column amzmp.stock_diff.submitted_quantity_at is 'When Amazon last accepted a quantity.';
 comment on column amzmp.stock_diff.since is 'When the shop''s quantity last changed.';
 comment on column amzmp.stock_diff.cause is 'What changed it.';
-
-/*
- * An observation made before the last submission says nothing about it, so only later ones are compared.
- */
-create view amzmp.drift
-    with (security_invoker = true)
-as
-    select a.name as account, c.name as channel, l.sku, 'price' as facet, l.remote_price as expected,
-        l.observed_price as observed, l.observed_at
-    from amzmp.listing as l
-    join amzmp.account as a using (account_id)
-    join amzmp.channel as c using (account_id, channel_id)
-    where l.listed
-        and l.observed_price is distinct from l.remote_price
-        and l.observed_price is not null
-        and l.observed_at > coalesce(l.submitted_price_at, '-infinity')
-    union all
-    select a.name, null, i.sku, 'stock', i.remote_quantity, i.observed_quantity, i.observed_at
-    from amzmp.inventory as i
-    join amzmp.account as a using (account_id)
-    where i.listed
-        and i.observed_quantity is distinct from i.remote_quantity
-        and i.observed_quantity is not null
-        and i.observed_at > coalesce(i.submitted_quantity_at, '-infinity');
-
-comment on view amzmp.drift is 'Where Amazon was seen to have something else than we expect: changed by hand there, not applied, or stock sold by orders that are not yet imported.';
-comment on column amzmp.drift.account is 'Name of the account.';
-comment on column amzmp.drift.channel is 'Name of the channel; null for stock, which belongs to the account.';
-comment on column amzmp.drift.sku is 'The SKU.';
-comment on column amzmp.drift.facet is 'price or stock.';
-comment on column amzmp.drift.expected is 'What we expected to be live.';
-comment on column amzmp.drift.observed is 'What Amazon showed.';
-comment on column amzmp.drift.observed_at is 'When Amazon showed it.';
-
-create view amzmp.dashboard
-    with (security_invoker = true)
-as
-    select a.name as account, c.name as channel, count(l.sku) as listings,
-        count(*) filter (where l.state in ('live', 'live_with_issues')) as live,
-        count(*) filter (where l.state = 'live_with_issues') as with_issues,
-        count(*) filter (where l.state in ('matching', 'queued', 'sent', 'pending')) as under_way,
-        count(*) filter (where l.state = 'rejected') as rejected,
-        count(*) filter (where l.state in ('off_sale', 'removed', 'gone')) as ended,
-        count(*) filter (where l.price_differs) as price_diff,
-        count(*) filter (where i.quantity_differs and l.listed) as stock_diff
-    from amzmp.channel as c
-    join amzmp.account as a using (account_id)
-    left join amzmp.listing as l using (account_id, channel_id)
-    left join amzmp.inventory as i
-        on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
-    where not c.dropped
-    group by a.name, c.name;
-
-comment on view amzmp.dashboard is 'Each channel at a glance.';
-comment on column amzmp.dashboard.account is 'Name of the account.';
-comment on column amzmp.dashboard.channel is 'Name of the channel.';
-comment on column amzmp.dashboard.listings is 'SKUs that were ever published here.';
-comment on column amzmp.dashboard.live is 'Offers that buyers can see.';
-comment on column amzmp.dashboard.with_issues is 'Those of them about which Amazon complains.';
-comment on column amzmp.dashboard.under_way is 'Offers whose fate is open.';
-comment on column amzmp.dashboard.rejected is 'Offers that Amazon refused or that were not matched.';
-comment on column amzmp.dashboard.ended is 'Offers that are no longer for sale.';
-comment on column amzmp.dashboard.price_diff is 'Prices still to be sent.';
-comment on column amzmp.dashboard.stock_diff is 'Offers whose stock is still to be sent.';
+comment on column amzmp.stock_diff.desired_terms is 'Lead time and restock date that are wanted.';
+comment on column amzmp.stock_diff.remote_terms is 'Lead time and restock date that Amazon accepted last.';

@@ -74,12 +74,12 @@ begin
             from amzmp.listing as l
             where l.account_id = _flow_send_updated_product_price.account_id
                 and _flow_send_updated_product_price.channel_id in (0, l.channel_id)
-                and l.price_differs
+                and (l.price_differs or l.details_differ)
         ), jsonb_build_object('flow_run', flow_run_id));
 end
 $$;
 
-comment on function amzmp._flow_send_updated_product_price(bigint, bigint, bigint) is 'Inner: the flow send_updated_product_price: what amzmp.price_diff shows.';
+comment on function amzmp._flow_send_updated_product_price(bigint, bigint, bigint) is 'Inner: the flow send_updated_product_price: what amzmp.price_diff and details_diff show.';
 
 create function amzmp._flow_send_updated_product_stock(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void

@@ -60,6 +60,7 @@ begin
     update amzmp.inventory as i
     set listed = s.listed,
         remote_quantity = case when s.listed then i.remote_quantity end,
+        remote_terms = case when s.listed then i.remote_terms end,
         submitted_quantity_at = case when s.listed then i.submitted_quantity_at end
     from (
         select k.sku, exists (

@@ -181,6 +181,8 @@ begin
     join amzmp._listing_products(place.account_id, place.channel_id, skus) as p on p.sku = w.sku
     on conflict (account_id, channel_id, sku) do update
     set wanted = true,
+        stopped_by = null,
+        stopped_at = null,
         state = case when l.listed or l.state = 'sent' then l.state else 'queued' end,
         state_reason = case when l.listed or l.state = 'sent' then l.state_reason else excluded.state_reason end,
         state_at = case when l.listed or l.state = 'sent' then l.state_at else now() end,
@@ -302,7 +304,7 @@ $$;
  * The whole attributes of an offer on an existing catalogue item. The quantity is left out where another request has
  * it in flight: sales terms that a put does not name stay as they are.
  */
-create function amzmp._offer_attributes(listing amzmp.listing, product amzmp.product, place amzmp.marketplace, quantity integer)
+create function amzmp._offer_attributes(listing amzmp.listing, place amzmp.marketplace, quantity integer, stock_terms jsonb)
     returns jsonb
     language sql
     stable
@@ -312,33 +314,28 @@ as $$
     select jsonb_strip_nulls(jsonb_build_object(
             'merchant_suggested_asin', jsonb_build_array(jsonb_build_object(
                     'marketplace_id', place.marketplace_id, 'value', listing.asin)),
-            'condition_type', jsonb_build_array(jsonb_build_object(
-                    'marketplace_id', place.marketplace_id, 'value', o.condition)),
-            'condition_note', case
-                when o.condition <> 'new_new' and product.condition_note <> '' then jsonb_build_array(jsonb_build_object(
-                        'marketplace_id', place.marketplace_id, 'language_tag', place.language, 'value', product.condition_note))
-            end,
-            'merchant_shipping_group', case
-                when o.shipping is not null then jsonb_build_array(jsonb_build_object(
-                        'marketplace_id', place.marketplace_id, 'value', o.shipping))
-            end,
             'fulfillment_availability', case
-                when quantity is not null then jsonb_build_array(jsonb_build_object(
-                        'fulfillment_channel_code', 'DEFAULT', 'quantity', quantity, 'lead_time_to_ship_max_days', o.lead_time))
+                when quantity is not null then jsonb_build_array(amzmp._stock_attribute('DEFAULT', quantity, stock_terms, null))
             end,
-            'purchasable_offer', jsonb_build_array(amzmp._offer_attribute(place.marketplace_id, place.currency,
-                    round(listing.desired_price, place.currency_decimals)))
-        ))
-    from (
-        select coalesce(product.condition, amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default'), 'new_new') as condition,
-            amzmp._setting_text(listing.account_id, listing.channel_id, 'merchant_shipping_group') as shipping,
-            coalesce(product.lead_time, amzmp._setting_int(listing.account_id, listing.channel_id, 'handling_days')) as lead_time
-    ) as o
+            'purchasable_offer', to_jsonb(array_remove(array[
+                        amzmp._offer_attribute(place.marketplace_id, place.currency, round(listing.desired_price, place.currency_decimals))
+                            || coalesce(amzmp._offer_limits(listing.desired_terms, '{}'), '{}'),
+                        case
+                            when listing.desired_terms ? 'business'
+                            then amzmp._business_attribute(place.marketplace_id, place.currency, listing.desired_terms -> 'business')
+                        end
+                    ], null))
+        )) || (
+            select jsonb_object_agg(d.attribute, d.value)
+            from amzmp._detail_attributes(place, jsonb_build_object('condition', coalesce(
+                        amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default'), 'new_new'))
+                    || coalesce(listing.desired_details, '{}')) as d
+        )
 $$;
 
 -- Which claimed puts can still be sent, and which of them carry the quantity of their SKU.
 create function amzmp._put_facets(claimed amzmp.request[])
-    returns table (request_id bigint, channel_id bigint, sku text, quantity integer)
+    returns table (request_id bigint, channel_id bigint, sku text, quantity integer, stock_terms jsonb)
     rows 20
     language plpgsql
     volatile
@@ -354,7 +351,8 @@ begin
             when not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
                 and row_number() over (partition by l.sku order by l.channel_id) = 1
             then i.desired_quantity
-        end
+        end,
+        i.desired_terms
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
     join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
@@ -389,6 +387,8 @@ begin
     ), price_on_its_way as (
         update amzmp.listing as l
         set in_flight_price = l.desired_price,
+            in_flight_terms = coalesce(l.desired_terms, '{}'),
+            in_flight_details = coalesce(l.desired_details, '{}'),
             in_flight_request = f.request_id,
             state = 'sent',
             state_reason = 'sent to Amazon',
@@ -399,6 +399,7 @@ begin
     ), stock_on_its_way as (
         update amzmp.inventory as i
         set in_flight_quantity = f.quantity,
+            in_flight_terms = coalesce(i.desired_terms, '{}'),
             in_flight_request = f.request_id
         from facet as f
         where f.quantity is not null
@@ -406,15 +407,11 @@ begin
     )
     select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language),
         jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
-            'attributes', amzmp._offer_attributes(l::amzmp.listing, p.product, m, f.quantity))
+            'attributes', amzmp._offer_attributes(l::amzmp.listing, m, f.quantity, f.stock_terms))
     from facet as f
     join price_on_its_way as l on (l.channel_id, l.sku) = (f.channel_id, f.sku)
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, f.channel_id)
-    join amzmp.marketplace as m using (marketplace_id)
-    left join lateral (
-        select g as product
-        from amzmp._listing_products(account.account_id, f.channel_id, array[f.sku]) as g
-    ) as p on true;
+    join amzmp.marketplace as m using (marketplace_id);
 end
 $$;
 

@@ -78,6 +78,11 @@ begin
         where l.account_id = _differing_skus.account_id
             and l.price_differs
         union
+        select l.sku
+        from amzmp.listing as l
+        where l.account_id = _differing_skus.account_id
+            and l.details_differ
+        union
         select i.sku
         from amzmp.inventory as i
         where i.account_id = _differing_skus.account_id
@@ -88,7 +93,7 @@ $$;
 
 /*
  * What has to be sent for these SKUs, and how urgently: one row per listing. Priorities: 10 sold out, 20 less stock,
- * 30 more or unknown stock, 40 price. finished are requests that are being completed and no longer count.
+ * 30 more or unknown stock, 40 price, 50 details. finished are requests that are being completed and no longer count.
  */
 create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[])
     returns table (channel_id bigint, sku text, priority smallint, not_before timestamptz, cause jsonb)
@@ -111,9 +116,20 @@ begin
             and not c.dropped
             and l.price_differs
             and not amzmp._penalised(l.account_id, 'price', l.channel_id, l.sku)
+    ), details as (
+        select l.channel_id, l.sku, 50 as priority, now() as not_before, l.cause
+        from amzmp.channel as c
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id) = (c.account_id, c.channel_id) and l.sku = any (_due_sends.skus)
+        where c.account_id = _due_sends.account_id
+            and c.active
+            and not c.dropped
+            and l.details_differ
+            and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
+                when i.desired_quantity = i.remote_quantity then 50
                 when i.desired_quantity = 0 then 10
                 when i.desired_quantity < i.remote_quantity then 20
                 else 30
@@ -136,7 +152,7 @@ begin
     )
     select n.channel_id, n.sku, min(n.priority)::smallint, min(n.not_before),
         (array_agg(n.cause order by n.priority))[1]
-    from (select * from price union all select * from stock) as n
+    from (select * from price union all select * from stock union all select * from details) as n
     group by n.channel_id, n.sku;
 end
 $$;
@@ -301,20 +317,94 @@ as $$
                 jsonb_build_array(jsonb_build_object('value_with_tax', price)))))
 $$;
 
--- The offer's price, so that everything else about the offer stays as it is.
-create function amzmp._price_patch(marketplace_id text, currency text, price numeric)
+-- An amount as it stands in an offer.
+create function amzmp._offer_amount(amount jsonb)
     returns jsonb
     language sql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('op', 'merge', 'path', '/attributes/purchasable_offer',
-        'value', jsonb_build_array(amzmp._offer_attribute(marketplace_id, currency, price)))
+    select jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object('value_with_tax', amount))))
 $$;
 
--- The quantity; lead time and restock date stay as they are.
-create function amzmp._stock_patch(fulfillment_channel text, quantity integer)
+-- What travels with the price in the same instance. Only what is known to be there, or may be, is taken away by name.
+create function amzmp._offer_limits(terms jsonb, remote jsonb)
+    returns jsonb
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(k.attribute, case k.name
+                when 'sale' then jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object(
+                    'start_at', terms #> '{sale,from}', 'end_at', terms #> '{sale,to}', 'value_with_tax', terms #> '{sale,price}'))))
+                else amzmp._offer_amount(terms -> k.name)
+            end) filter (where terms ? k.name), '{}')
+        || coalesce(jsonb_object_agg(k.attribute, null) filter (where not terms ? k.name and coalesce(remote ? k.name, true)), '{}')
+    from (
+        values ('minimum', 'minimum_seller_allowed_price'), ('maximum', 'maximum_seller_allowed_price'), ('sale', 'discounted_price')
+    ) as k (name, attribute)
+$$;
+
+-- The offer for businesses: a price of its own with tiers by quantity.
+create function amzmp._business_attribute(marketplace_id text, currency text, business jsonb)
+    returns jsonb
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_strip_nulls(jsonb_build_object('marketplace_id', marketplace_id, 'currency', currency, 'audience', 'B2B',
+            'our_price', amzmp._offer_amount(business -> 'price'),
+            'quantity_discount_plan', (
+                select jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object(
+                    'discount_type', business ->> 'discount',
+                    'levels', jsonb_agg(jsonb_build_object('lower_bound', t.key::integer, 'value', t.value) order by t.key::integer)))))
+                from jsonb_each(business -> 'tiers') as t
+                having count(*) > 0
+            )))
+$$;
+
+-- The offer's price and terms as patches, so that everything else about the offer stays as it is.
+create function amzmp._price_patches(marketplace_id text, currency text, price numeric, terms jsonb, remote jsonb)
+    returns jsonb[]
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_remove(array[
+            jsonb_build_object('op', 'merge', 'path', '/attributes/purchasable_offer',
+                'value', jsonb_build_array(amzmp._offer_attribute(marketplace_id, currency, price)
+                    || case when terms is null then '{}' else amzmp._offer_limits(terms, remote) end)),
+            case
+                when terms ? 'business' then jsonb_build_object('op', 'replace', 'path', '/attributes/purchasable_offer',
+                    'value', jsonb_build_array(amzmp._business_attribute(marketplace_id, currency, terms -> 'business')))
+                when remote ? 'business' then jsonb_build_object('op', 'delete', 'path', '/attributes/purchasable_offer',
+                    'value', jsonb_build_array(jsonb_build_object('marketplace_id', marketplace_id, 'currency', currency, 'audience', 'B2B')))
+            end
+        ], null)
+$$;
+
+/*
+ * The quantity, with lead time and restock date where they are known to us: an update without them would leave, or
+ * bring back, what Amazon has.
+ */
+create function amzmp._stock_attribute(fulfillment_channel text, quantity integer, terms jsonb, remote jsonb)
+    returns jsonb
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('fulfillment_channel_code', fulfillment_channel, 'quantity', quantity)
+        || coalesce(jsonb_object_agg(k.attribute, terms -> k.name) filter (where terms ? k.name), '{}')
+        || coalesce(jsonb_object_agg(k.attribute, null) filter (where not terms ? k.name and remote ? k.name), '{}')
+    from (values ('lead_time', 'lead_time_to_ship_max_days'), ('restock', 'restock_date')) as k (name, attribute)
+$$;
+
+create function amzmp._stock_patch(fulfillment_channel text, quantity integer, terms jsonb, remote jsonb)
     returns jsonb
     language sql
     immutable
@@ -322,8 +412,50 @@ create function amzmp._stock_patch(fulfillment_channel text, quantity integer)
     set search_path = pg_catalog, pg_temp
 as $$
     select jsonb_build_object('op', 'merge', 'path', '/attributes/fulfillment_availability',
-        'value', jsonb_build_array(jsonb_build_object(
-                'fulfillment_channel_code', fulfillment_channel, 'quantity', quantity)))
+        'value', jsonb_build_array(amzmp._stock_attribute(fulfillment_channel, quantity, terms, remote)))
+$$;
+
+-- The attributes of an offer's details.
+create function amzmp._detail_attributes(place amzmp.marketplace, details jsonb)
+    returns table (name text, attribute text, value jsonb)
+    rows 4
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select v.name, v.attribute, jsonb_build_array(jsonb_build_object('marketplace_id', place.marketplace_id, 'value', details -> v.name) || v.more)
+    from (
+        values ('condition', 'condition_type', '{}'::jsonb),
+            ('note', 'condition_note', jsonb_build_object('language_tag', place.language)),
+            ('shipping', 'merchant_shipping_group', '{}'),
+            ('list_price', 'list_price', jsonb_build_object('currency', place.currency))
+    ) as v (name, attribute, more)
+    where details ? v.name
+$$;
+
+-- Patches from the details that Amazon has to those that are wanted. A condition cannot be taken away: it becomes the default.
+create function amzmp._details_patches(place amzmp.marketplace, details jsonb, remote jsonb, condition_default text)
+    returns jsonb[]
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select jsonb_build_object('op', 'replace', 'path', '/attributes/' || w.attribute, 'value', w.value)
+        from amzmp._detail_attributes(place, case
+                when remote ? 'condition' and not details ? 'condition' then details || jsonb_build_object('condition', condition_default)
+                else details
+            end) as w
+        where details -> w.name is distinct from remote -> w.name
+        union all
+        select jsonb_build_object('op', 'delete', 'path', '/attributes/' || g.attribute,
+            'value', jsonb_build_array((g.value -> 0) - case g.name when 'shipping' then '' else 'value' end))
+        from amzmp._detail_attributes(place, remote) as g
+        where not details ? g.name
+            and g.name <> 'condition'
+    )
 $$;
 
 -- Path and query of a call about one SKU in one channel. Amazon's messages come in the marketplace's language.
@@ -345,7 +477,7 @@ $$;
  * differs by now, because that attempt may have taken effect.
  */
 create function amzmp._patch_facets(claimed amzmp.request[])
-    returns table (request_id bigint, channel_id bigint, sku text, price numeric, quantity integer)
+    returns table (request_id bigint, listing amzmp.listing, inventory amzmp.inventory, price numeric, quantity integer, details jsonb)
     rows 20
     language plpgsql
     volatile
@@ -359,7 +491,7 @@ declare
 begin
     perform amzmp._lock_skus(acc, asked);
     return query
-    select r.request_id, l.channel_id, l.sku,
+    select r.request_id, l, i,
         case
             when (l.price_differs or l.in_flight_request = r.request_id and l.in_flight_price is not null)
                 and not amzmp._penalised(l.account_id, 'price', l.channel_id, l.sku)
@@ -374,6 +506,11 @@ begin
                 and not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
                 and row_number() over (partition by l.sku order by not l.price_differs, l.channel_id) = 1
             then i.desired_quantity
+        end,
+        case
+            when (l.details_differ or l.in_flight_request = r.request_id and l.in_flight_details is not null)
+                and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
+            then l.desired_details
         end
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
@@ -386,6 +523,31 @@ begin
         and not c.dropped
         and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id]);
 end
+$$;
+
+-- The body of a PATCH that carries these facets of a listing; null ones are left out.
+create function amzmp._patch_body(place amzmp.marketplace, listing amzmp.listing, inventory amzmp.inventory, price numeric,
+    quantity integer, details jsonb)
+    returns jsonb
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('productType', 'PRODUCT', 'patches', to_jsonb(
+            case
+                when price is not null
+                then amzmp._price_patches(place.marketplace_id, place.currency, price, listing.desired_terms, listing.remote_terms)
+                else '{}'::jsonb[]
+            end || case
+                when quantity is not null
+                then array[amzmp._stock_patch('DEFAULT', quantity, inventory.desired_terms, inventory.remote_terms)]
+                else '{}'::jsonb[]
+            end || case
+                when details is not null then amzmp._details_patches(place, details, listing.remote_details,
+                    amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default'))
+                else '{}'::jsonb[]
+            end))
 $$;
 
 create function amzmp._render_patch(claimed amzmp.request[])
@@ -405,29 +567,28 @@ begin
     with facet as materialized (
         select f.*
         from amzmp._patch_facets(claimed) as f
-        where f.price is not null
-            or f.quantity is not null
-    ), price_on_its_way as (
+        where num_nonnulls(f.price, f.quantity, f.details) > 0
+    ), offer_on_its_way as (
         update amzmp.listing as l
         set in_flight_price = f.price,
+            in_flight_terms = case when f.price is not null then l.desired_terms end,
+            in_flight_details = f.details,
             in_flight_request = f.request_id
         from facet as f
-        where (l.account_id, l.channel_id, l.sku) = (account.account_id, f.channel_id, f.sku)
+        where (l.account_id, l.channel_id, l.sku) = ((f.listing).account_id, (f.listing).channel_id, (f.listing).sku)
     ), stock_on_its_way as (
         update amzmp.inventory as i
         set in_flight_quantity = f.quantity,
+            in_flight_terms = i.desired_terms,
             in_flight_request = f.request_id
         from facet as f
         where f.quantity is not null
-            and (i.account_id, i.sku, i.fulfillment_channel) = (account.account_id, f.sku, 'DEFAULT')
+            and (i.account_id, i.sku, i.fulfillment_channel) = (account.account_id, (f.listing).sku, 'DEFAULT')
     )
-    select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language),
-        jsonb_build_object('productType', 'PRODUCT', 'patches', to_jsonb(array_remove(array[
-                    case when f.price is not null then amzmp._price_patch(m.marketplace_id, m.currency, f.price) end,
-                    case when f.quantity is not null then amzmp._stock_patch('DEFAULT', f.quantity) end
-                ], null)))
+    select f.request_id, amzmp._listing_params(account.seller_id, (f.listing).sku, m.marketplace_id, m.language),
+        amzmp._patch_body(m, f.listing, f.inventory, f.price, f.quantity, f.details)
     from facet as f
-    join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, f.channel_id)
+    join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, (f.listing).channel_id)
     join amzmp.marketplace as m using (marketplace_id);
 end
 $$;
@@ -497,7 +658,12 @@ begin
             when v.accepted then i.in_flight_quantity
             when not v.unknown then i.remote_quantity
         end,
+        remote_terms = case
+            when v.accepted then coalesce(i.in_flight_terms, i.remote_terms)
+            when not v.unknown then i.remote_terms
+        end,
         in_flight_quantity = null,
+        in_flight_terms = null,
         in_flight_request = null
     from unnest(answers) as a,
         lateral amzmp._submission_verdict(a) as v
@@ -512,7 +678,17 @@ begin
             when p.accepted then l.in_flight_price
             when not p.unknown then l.remote_price
         end,
+        remote_terms = case
+            when p.accepted then coalesce(l.in_flight_terms, l.remote_terms)
+            when not p.unknown then l.remote_terms
+        end,
+        remote_details = case
+            when l.in_flight_details is null or not v.accepted and not v.unknown then l.remote_details
+            when v.accepted then l.in_flight_details
+        end,
         in_flight_price = null,
+        in_flight_terms = null,
+        in_flight_details = null,
         in_flight_request = null
     from unnest(answers) as a,
         lateral amzmp._submission_verdict(a) as v,
@@ -547,23 +723,36 @@ create function amzmp._carried(account_id bigint, answers amzmp.answer_row[])
     set search_path = pg_catalog, pg_temp
 as $$
     with facet as (
-        select 'price' as kind, 'purchasable_offer' as attribute, l.channel_id, l.sku, l.in_flight_request as request_id
+        select 'price' as kind, '{purchasable_offer}'::text[] as own, l.channel_id, l.sku, l.in_flight_request as request_id
         from unnest($2) as a
         join amzmp.listing as l
             on (l.account_id, l.channel_id, l.sku, l.in_flight_request)
                 = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         where l.in_flight_price is not null
         union all
-        select 'stock', 'fulfillment_availability', 0, i.sku, i.in_flight_request
+        select 'details', '{condition_type,condition_note,merchant_shipping_group,list_price}', l.channel_id, l.sku, l.in_flight_request
+        from unnest($2) as a
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id, l.sku, l.in_flight_request)
+                = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
+        where l.in_flight_details is not null
+        union all
+        select 'stock', '{fulfillment_availability}', 0, i.sku, i.in_flight_request
         from unnest($2) as a
         join amzmp.inventory as i
             on (i.account_id, i.sku, i.in_flight_request) = ($1, (a.request).subject, (a.request).request_id)
     ), paired as (
-        select f.*, array_agg(f.attribute) over (partition by f.request_id) as attributes
+        select f.*, o.attributes
         from facet as f
+        cross join lateral (
+            select array_agg(n.name) as attributes
+            from facet as x
+            cross join lateral unnest(x.own) as n (name)
+            where x.request_id = f.request_id
+        ) as o
     )
     select p.kind, p.channel_id, p.sku, v.accepted,
-        not v.accepted and (p.attribute = any (v.blamed) or not p.attributes && v.blamed), v.code, v.message
+        not v.accepted and (p.own && v.blamed or not p.attributes && v.blamed), v.code, v.message
     from unnest($2) as a
     cross join lateral amzmp._submission_verdict(a) as v
     join paired as p on p.request_id = (a.request).request_id
