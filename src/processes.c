@@ -589,6 +589,9 @@ leave_databases_first(PlannedStmt *pstmt, const char *queryString, bool readOnly
 	Oid database = name && context == PROCESS_UTILITY_TOPLEVEL ? get_database_oid(name, true) : InvalidOid;
 	int place = -1;
 
+	/* the sender looks whether its extension is still there */
+	if (IsA(pstmt->utilityStmt, DropStmt) && castNode(DropStmt, pstmt->utilityStmt)->removeType == OBJECT_EXTENSION)
+		amzmp_wake_at_commit();
 	/* Only who may do it anyway can make our processes leave: the owner of the database, as for the statement itself. */
 	if (OidIsValid(database) && amzmp_database_ownercheck(database, GetUserId()))
 		place = pause_database(database);

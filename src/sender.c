@@ -164,6 +164,30 @@ look_for_extension(void *arg)
 	*(bool *) arg = OidIsValid(get_extension_oid("amzmp", true));
 }
 
+/*
+ * Keeps the list of databases that have the extension right. The second look is after this one was taken off the list: a
+ * CREATE EXTENSION that commits later still puts it back.
+ */
+static bool
+extension_is_here(Sender *sender)
+{
+	bool here = true;
+
+	for (int look = 0; look < 2; look++)
+	{
+		if (look > 0)
+			database_unregister(MyDatabaseId);
+		(void) sql_failed(sender, "looking for the extension",
+						  worker_transaction(look_for_extension, &here, false, true, sender->turn));
+		if (here)
+		{
+			database_register(MyDatabaseId);
+			break;
+		}
+	}
+	return here;
+}
+
 /* What an earlier sender had in flight. */
 static void
 recover(void *arg)
@@ -352,7 +376,11 @@ turn(Sender *sender)
 	if (sender_take_wake(&sender->prepared_pending))
 		sender->refresh = true;
 	if (refresh_is_due(sender))
+	{
 		refresh(sender);
+		if (!sender->usable && !extension_is_here(sender))
+			proc_exit(0);
+	}
 	if (sender->usable)
 		serve_lanes(sender);
 	while (exchange_settle(sender->pool, &news) > 0)
@@ -375,7 +403,6 @@ amzmp_sender_main(Datum arg)
 {
 	Sender sender;
 	HASHCTL control;
-	bool here = true;
 
 	worker_start(DatumGetObjectId(arg), InvalidOid, "amzmp sender");
 	if (!sender_announce(MyDatabaseId))
@@ -390,16 +417,10 @@ amzmp_sender_main(Datum arg)
 	sender.refresh = true;
 	exchange_init(TopMemoryContext);
 	MemoryContextSwitchTo(sender.turn);
-	(void) sql_failed(&sender, "looking for the extension",
-					  worker_transaction(look_for_extension, &here, false, true, sender.turn));
-	if (!here)
-	{
-		database_unregister(MyDatabaseId);
+	if (!extension_is_here(&sender))
 		proc_exit(0);
-	}
 	(void) sql_failed(&sender, "recovering requests in flight",
 					  worker_transaction(recover, NULL, true, false, sender.turn));
-	database_register(MyDatabaseId);
 	sender.connections = http_max_connections;
 	sender.pool = http_pool_create(TopMemoryContext, http_max_connections);
 	for (;;)
