@@ -625,6 +625,7 @@ declare
     failed_state text;
     failed_text text;
 begin
+    perform amzmp._recover_tasks();
     update amzmp.request r
        set state = case o.after_lost_answer when 'ask' then 'held' else 'due' end,
            hold_reason = case o.after_lost_answer when 'ask'

@@ -12,6 +12,7 @@ create table amzmp.task (
     run_as name,                          -- role of the user runner; NULL = own runner
     due_at timestamptz not null default now(),
     leased_until timestamptz,             -- due_at while a runner is at it
+    runner_pid integer,                   -- that runner
     attempt smallint not null default 0,
     argument jsonb not null default '{}',
     last_error text,
@@ -29,6 +30,7 @@ comment on column amzmp.task.task_id is 'Number of the task.';
 comment on column amzmp.task.kind is 'What is to be done: flow, apply, import, deliver, handler …';
 comment on column amzmp.task.due_at is 'Not before; while a runner is at it, when another may take it.';
 comment on column amzmp.task.leased_until is 'Set while a runner is at it; due_at differs when it was asked for again meanwhile.';
+comment on column amzmp.task.runner_pid is 'The process that took it last.';
 comment on column amzmp.task.attempt is 'How often it was begun.';
 comment on column amzmp.task.argument is 'What the work needs to know.';
 comment on column amzmp.task.last_error is 'Why the last attempt failed.';
@@ -101,10 +103,20 @@ create function amzmp._claim_task(run_as name) returns amzmp.task
     ), lease as (
         select now() + amzmp._task_lease() as until
     )
-    update amzmp.task t set attempt = t.attempt + 1, due_at = lease.until, leased_until = lease.until
+    update amzmp.task t set attempt = t.attempt + 1, due_at = lease.until, leased_until = lease.until,
+           runner_pid = pg_backend_pid()
       from picked p, lease
      where t.account_id = p.account_id and t.task_id = p.task_id
     returning t.*;
+    end;
+
+-- Inner, sender at its start: what killed runners have left is due at once, not when the lease ends.
+create function amzmp._recover_tasks() returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    update amzmp.task t set due_at = r.at, leased_until = null
+      from (select now() as at) r
+     where t.due_at = t.leased_until and t.runner_pid not in (select a.pid from pg_stat_activity a);
     end;
 
 -- Inner, own runner: the next task as statements.
