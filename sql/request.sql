@@ -324,7 +324,7 @@ begin
          where r.account_id = _take.account_id and r.request_id = p.request_id
         returning r as row
     )
-    select array_agg(taken.row) into claimed from taken;
+    select array_agg(taken.row order by (taken.row).priority, (taken.row).not_before) into claimed from taken;
     return claimed;
 end
 $$;

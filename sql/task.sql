@@ -184,6 +184,8 @@ declare
     gave_way constant boolean := error_state in ('55P03', '40P01', '40001');
     t amzmp.task;
 begin
+    -- the sender shall know when it is due again
+    perform amzmp._wake();
     if task_id = 0 then
         perform amzmp._source_failed(amzmp._caller(), error_state, error_text);
         return;
