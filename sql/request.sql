@@ -209,7 +209,6 @@ create function amzmp._lanes()
         rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text,
         time_scale float8)
     language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
     as $$
 #variable_conflict use_column
 begin
@@ -297,14 +296,9 @@ begin
 end
 $$;
 
--- Plans of the queue must not follow its statistics: it is empty when they are gathered and full when it matters. So the
--- functions that touch many of its rows allow only plans by index, whose cost follows the batch.
-
 -- Inner: the claim proper: up to `most` due requests of a lane, most urgent first, marked as being sent.
 create function amzmp._take(account_id bigint, operation text, most integer) returns amzmp.request[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
-    set enable_hashjoin = off set enable_mergejoin = off
     as $$
 declare
     claimed amzmp.request[];
@@ -408,7 +402,6 @@ $$;
 create function amzmp._answers(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
     bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns amzmp.answer_row[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 declare
     answers amzmp.answer_row[];
@@ -467,7 +460,6 @@ $$;
 -- Inner: move answered requests to the log and close flow runs whose last request this was.
 create function amzmp._end_requests(account_id bigint, answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     as $$
 declare
     ended_runs bigint[];
@@ -603,7 +595,6 @@ $$;
 -- Inner, sender: try again later.
 create function amzmp._postpone(account_id bigint, request_ids bigint[], delays_ms bigint[], hold_reasons text[]) returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     begin atomic
     update amzmp.request r
        set state = case when x.hold_reason is null then 'due' else 'held' end,

@@ -7,15 +7,23 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "outbox.h"
+
+#define PLAN_SIZE_FACTOR  4
+#define PLAN_SLACK_BLOCKS 16
 
 /* One prepared statement of this process. */
 typedef struct Statement
@@ -185,6 +193,25 @@ read_lane(Lane *lane, uint64 i)
 	add_demand(lane, PLAN_ACCOUNT_OPERATION, lane->account_id, column_text(i, 18), lane->rate, column_double(i, 13));
 	if (app_class != NULL)
 		add_demand(lane, PLAN_APPLICATION_CLASS, application, app_class, column_double(i, 15), column_double(i, 16));
+}
+
+/*
+ * Plans of the queue's statements follow its size at the time they were made, and it is empty most of the time: a plan
+ * made then would walk through all of it for each row of a batch once it is full. So plans are made anew when its size
+ * has changed by more than a factor. (Autovacuum has the same effect, but a burst is over before it comes.)
+ */
+void
+outbox_forget_stale_plans(void)
+{
+	static BlockNumber planned_for = 0;
+	Relation queue = table_openrv(makeRangeVar("amzmp", "request", -1), AccessShareLock);
+	BlockNumber blocks = RelationGetNumberOfBlocks(queue) + PLAN_SLACK_BLOCKS;
+
+	table_close(queue, AccessShareLock);
+	if (blocks <= planned_for * PLAN_SIZE_FACTOR && planned_for <= blocks * PLAN_SIZE_FACTOR)
+		return;
+	planned_for = blocks;
+	ResetPlanCache();
 }
 
 void

@@ -60,6 +60,7 @@ typedef struct Sender
 	MemoryContext turn;       /* reset every turn */
 	bool usable;              /* the extension is here in our version */
 	const char *last_why;     /* what was last logged when it was not */
+	bool look_for_work;       /* the roles' tasks, too, once the lanes are served */
 	bool refresh;             /* the lanes must be read again */
 	bool prepared_pending;    /* look each second: COMMIT PREPARED wakes nobody */
 	uint32 round;             /* rounds over the lanes so far */
@@ -139,13 +140,19 @@ read_due(void *arg)
 		return;
 	}
 	sender->last_why = NULL;
+	outbox_forget_stale_plans();
 	outbox_lanes(note_lane, sender);
-	outbox_work(note_work, sender);
 	if (sender->prepared_pending)
 		sender->prepared_pending = outbox_prepared_pending();
 	if (sender->prepared_pending)
 		sender->next_refresh =
 			Min(sender->next_refresh, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREPARED_POLL_US / 1000));
+}
+
+static void
+read_work(void *arg)
+{
+	outbox_work(note_work, arg);
 }
 
 static bool
@@ -206,8 +213,11 @@ refresh(Sender *sender)
 	TimestampTz ended;
 
 	sender->refresh = false;
-	if (!sql_failed(sender, "looking for due work", worker_transaction(read_due, sender, true, true, sender->turn)))
+	if (!sql_failed(sender, "looking for due requests", worker_transaction(read_due, sender, true, true, sender->turn)))
+	{
 		forget_unseen_lanes(sender);
+		sender->look_for_work = sender->usable;
+	}
 	ended = GetCurrentTimestamp();
 	sender->rested = ended + (ended - began) * REFRESH_PAUSE;
 }
@@ -361,10 +371,22 @@ wake_waiting_lanes(Sender *sender)
 			lane->next_at = now;
 }
 
+/* What was just claimed is on its way first. True if the latch was set meanwhile: then the turn ends without a sleep. */
+static bool
+look_for_work(Sender *sender)
+{
+	bool woken = http_wait(sender->pool, 0, PG_WAIT_EXTENSION);
+
+	sender->look_for_work = false;
+	(void) sql_failed(sender, "looking for due tasks", worker_transaction(read_work, sender, true, true, sender->turn));
+	return woken;
+}
+
 static void
 turn(Sender *sender)
 {
 	ExchangeNews news = {false, false};
+	bool woken = false;
 	long sleep_ms;
 
 	worker_check_in();
@@ -383,6 +405,8 @@ turn(Sender *sender)
 	}
 	if (sender->usable)
 		serve_lanes(sender);
+	if (sender->look_for_work)
+		woken = look_for_work(sender);
 	while (exchange_settle(sender->pool, &news) > 0)
 		;
 	/* what a handler queued has woken us as any other commit does */
@@ -392,7 +416,7 @@ turn(Sender *sender)
 		wake_waiting_lanes(sender);
 	MemoryContextReset(sender->turn);
 
-	sleep_ms = time_to_sleep(sender);
+	sleep_ms = woken ? 0 : time_to_sleep(sender);
 	if (sleep_ms != 0)
 		pgstat_report_activity(STATE_IDLE, NULL);
 	http_wait(sender->pool, sleep_ms, PG_WAIT_EXTENSION);

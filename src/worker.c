@@ -26,6 +26,8 @@ worker_start(Oid database, Oid role, const char *application_name)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+	/* Statements here are small and many: compiling one costs a hundred times what it saves. */
+	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_OVERRIDE);
 	pgstat_report_appname(application_name);
 }
