@@ -33,6 +33,7 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -47,6 +48,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/xid8.h"
 
 #include "compat.h"
@@ -838,4 +840,38 @@ write_captured(void)
 			runner = InvalidOid; /* several roles: let the sender sort it out */
 	amzmp_wake_runner_at_commit(runner);
 	forget_sets();
+}
+
+/* Columns of amzmp._captured(). */
+enum
+{
+	CAPTURED_WATCHED_ID,
+	CAPTURED_RELATION,
+	CAPTURED_KEYS,
+	CAPTURED_RESCAN,
+	CAPTURED_COLUMNS
+};
+
+/* What this transaction has captured so far, one row a relation; the sets stay as they are. For would_send. */
+PG_FUNCTION_INFO_V1(amzmp_captured);
+Datum
+amzmp_captured(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	for (KeySet *set = key_sets; set != NULL; set = set->next)
+	{
+		Datum values[CAPTURED_COLUMNS] = {0};
+		bool nulls[CAPTURED_COLUMNS] = {false};
+
+		values[CAPTURED_WATCHED_ID] = Int64GetDatum(set->watched_id);
+		values[CAPTURED_RELATION] = ObjectIdGetDatum(set->relation);
+		values[CAPTURED_KEYS] = keys_array(set, 0, set->count);
+		nulls[CAPTURED_RESCAN] = set->rescan == NULL;
+		if (set->rescan != NULL)
+			values[CAPTURED_RESCAN] = CStringGetTextDatum(set->rescan);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
 }
