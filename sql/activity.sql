@@ -55,10 +55,11 @@ begin
 end
 $$;
 
--- Inner: make tomorrow's and the day after's partitions, drop those past their retention. Cheap: no row is deleted,
--- except in the default partition, which is empty in normal operation.
+-- Inner: make tomorrow's and the day after's partitions, drop those past their retention. Days are UTC's, whatever the
+-- server's time zone is or becomes. Whoever reads the log for long makes this give up until the next run: a lock that waits
+-- would hold up everybody who writes to it.
 create function amzmp._roll_partitions(parent text, keep interval) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp set timezone = 'UTC' set lock_timeout = '1s'
     as $$
 declare
     day date;
@@ -80,5 +81,30 @@ begin
     loop
         execute format('drop table amzmp.%I', old.relname);
     end loop;
+exception
+    when lock_not_available then
+        perform amzmp._log(0, 0, 'notice', 'log', parent, 'partitions are left for later: somebody is reading the log');
+end
+$$;
+
+-- Inner: keep a log as long as a setting says. Days that nobody keeps any more go as partitions, at no cost; rows are deleted
+-- only for an account that keeps less than others, and from the default partition, which is all but empty.
+create function amzmp._keep_log(account_id bigint, parent text, time_column text, setting text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    keep interval := amzmp._setting_interval(account_id, 0, setting);
+    longest interval := (
+        select max(x.keep)
+          from (select (d.default_value #>> '{}')::interval as keep from amzmp.setting_definition d where d.name = setting
+                union all
+                select (s.value #>> '{}')::interval from amzmp.setting s where s.name = setting) x);
+begin
+    perform amzmp._roll_partitions(parent, longest);
+    if keep < longest then
+        execute format('delete from amzmp.%I where account_id = $1 and %I < now() - $2', parent, time_column) using account_id, keep;
+    end if;
+    execute format('delete from amzmp.%I where account_id in (0, $1) and %I < now() - $2', parent || '_default', time_column)
+      using account_id, longest;
 end
 $$;

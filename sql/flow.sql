@@ -273,8 +273,8 @@ create function amzmp._flow_housekeeping(account_id bigint, channel_id bigint, f
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    perform amzmp._roll_partitions('activity', coalesce(amzmp._setting_interval(account_id, 0, 'activity_retention'), '30 days'));
-    perform amzmp._roll_partitions('request_log', coalesce(amzmp._setting_interval(account_id, 0, 'request_retention'), '7 days'));
+    perform amzmp._keep_log(account_id, 'activity', 'at', 'activity_retention');
+    perform amzmp._keep_log(account_id, 'request_log', 'finished_at', 'request_retention');
     perform amzmp._purge_bodies(account_id);
     perform amzmp._purge_consents(account_id);
     delete from amzmp.flow_run r where r.account_id = _flow_housekeeping.account_id and r.started_at < now() - interval '30 days';
