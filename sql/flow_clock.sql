@@ -213,32 +213,52 @@ create function amzmp._may_use_cron(role_name name) returns boolean
      limit 1;
     end;
 
+-- The database in which pg_cron keeps its jobs, NULL when it is not loaded.
+create function amzmp._clock_database() returns text
+    language c stable parallel restricted set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_clock_database';
+
+-- Why a role cannot own jobs of pg_cron here, as an error that says what is missing.
+create function amzmp._check_clock(role_name name) returns void
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if not (select r.rolcanlogin from pg_roles r where r.rolname = role_name) then
+        perform amzmp._fail('AZ004', format('role "%s" cannot own pg_cron jobs', role_name), null, 'Call schedule() as a role with LOGIN.');
+    elsif not pg_has_role(role_name, 'amzmp_operator', 'usage') then
+        perform amzmp._fail('42501', format('role "%s" may not run flows', role_name), null, format('GRANT amzmp_operator TO %I;', role_name));
+    elsif amzmp._clock_database() is null then
+        perform amzmp._fail('AZ003', 'schedule() needs pg_cron, which is not loaded', null,
+            'Install pg_cron (Debian: postgresql-15-cron), add pg_cron to shared_preload_libraries, restart the server and CREATE EXTENSION pg_cron. Until then run_flow() runs a flow.');
+    elsif amzmp._clock_database() <> current_database() then
+        return;
+    elsif amzmp._may_use_cron(role_name) is null then
+        perform amzmp._fail('AZ003', 'schedule() needs pg_cron, whose extension is not in this database', null, 'CREATE EXTENSION pg_cron;');
+    elsif not amzmp._may_use_cron(role_name) then
+        perform amzmp._fail('42501', format('role "%s" may not use pg_cron', role_name), null,
+            format('A superuser allows it: GRANT USAGE ON SCHEMA cron TO %I;', role_name));
+    end if;
+end
+$$;
+
 -- The jobs of pg_cron, owned by the role that calls: an ordinary function, because cron.schedule records current_user.
 create function amzmp.schedule() returns table (job text, state text)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
     f record;
-    may_use boolean := amzmp._may_use_cron(current_user);
 begin
-    if exists (select from pg_roles r where r.rolname = current_user and not r.rolcanlogin) then
-        perform amzmp._fail('AZ004', format('role "%s" cannot own pg_cron jobs', current_user), null, 'Call schedule() as a role with LOGIN.');
-    elsif not pg_has_role(current_user, 'amzmp_operator', 'usage') then
-        perform amzmp._fail('42501', format('role "%s" may not run flows', current_user), null, format('GRANT amzmp_operator TO %I;', current_user));
-    elsif not may_use then
-        perform amzmp._fail('42501', format('role "%s" may not use pg_cron', current_user), null,
-            format('A superuser allows it: GRANT USAGE ON SCHEMA cron TO %I;', current_user));
-    end if;
+    perform amzmp._check_clock(current_user);
     -- one statement a job: there are as many as flows
     for f in select x.flow, x.every, format('select amzmp.mark_due(%L)', x.flow) as command from amzmp.flow_schedule x order by x.flow
     loop
         job := 'amzmp ' || f.flow;
-        if may_use then
+        if amzmp._clock_database() = current_database() then
             execute 'select cron.schedule($1, $2, $3)' using job, f.every, f.command;
             state := 'scheduled ' || f.every;
         else
-            state := format('run in pg_cron''s database as superuser: select cron.schedule_in_database(%L, %L, %L, %L, %L);',
-                job, f.every, f.command, current_database(), current_user);
+            state := format('run in database "%s" as superuser: select cron.schedule_in_database(%L, %L, %L, %L, %L);',
+                amzmp._clock_database(), job, f.every, f.command, current_database(), current_user);
         end if;
         return next;
     end loop;
@@ -248,7 +268,7 @@ comment on function amzmp.schedule() is 'Make pg_cron''s jobs, one per flow, own
 
 -- Inner, for health(): does pg_cron mark the flows that are on? The jobs themselves may be in another database, and are not ours to see.
 create function amzmp._clock_health() returns table (check_name text, state text, detail text, remedy text)
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
     begin atomic
     with late as (
         select s.flow, s.marked_at
@@ -259,10 +279,13 @@ create function amzmp._clock_health() returns table (check_name text, state text
     )
     select 'pg_cron', case when l.flows is null then 'ok' else 'warning' end,
            case when l.flows is not null then format('nobody marks these flows due: %s', l.flows)
-                when amzmp._may_use_cron('amzmp_owner') is null then 'pg_cron is not in this database' end,
+                when amzmp._clock_database() <> current_database() then format('pg_cron is in database "%s"', amzmp._clock_database()) end,
            case when l.flows is null then null
-                when amzmp._may_use_cron('amzmp_owner') is null
-                then 'CREATE EXTENSION pg_cron and select amzmp.schedule(); or let a superuser run what schedule() returns in pg_cron''s database.'
+                when amzmp._clock_database() is null
+                then 'Install pg_cron, add it to shared_preload_libraries, restart the server, CREATE EXTENSION pg_cron; then select amzmp.schedule();'
+                when amzmp._clock_database() <> current_database()
+                then format('Let a superuser run in database "%s", where pg_cron is, what select * from amzmp.schedule() returns.', amzmp._clock_database())
+                when amzmp._may_use_cron('amzmp_owner') is null then 'CREATE EXTENSION pg_cron; then select amzmp.schedule();'
                 else 'select amzmp.schedule(); as the role that shall own the jobs. If they are there, cron.job_run_details tells why they fail.' end
       from (select string_agg(x.flow || coalesce(' (last at ' || x.marked_at || ')', ' (never)'), ', ' order by x.flow) as flows from late x) l;
     end;

@@ -36,6 +36,8 @@ $$;
 grant execute on function amzmp._fail(text, text, text, text) to public;
 -- schedule() runs as its caller, and asks what that one may.
 grant execute on function amzmp._may_use_cron(name) to public;
+grant execute on function amzmp._check_clock(name) to public;
+grant execute on function amzmp._clock_database() to public;
 -- amzmp_owner needs the identity of the cluster to know a copy.
 grant execute on function pg_catalog.pg_control_system() to amzmp_owner;
 
