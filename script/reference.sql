@@ -55,7 +55,7 @@ select $$# Reference
 Made by `script/reference.sh` from the comments in the catalogue; do not edit. In psql, `select * from amzmp.help('word');` searches the same.
 
 [Roles](#roles) · [Functions](#functions) · [Views](#views) · [Tables](#tables) · [Settings of accounts and channels](#settings-of-accounts-and-channels) ·
-[Settings of the server](#settings-of-the-server) · [Flows](#flows) · [Operations](#operations) · [Marketplaces](#marketplaces) · [Errors](#errors)
+[Parameters of rules](#parameters-of-rules) · [Settings of the server](#settings-of-the-server) · [Flows](#flows) · [Operations](#operations) · [Marketplaces](#marketplaces) · [Errors](#errors)
 
 ## Roles
 
@@ -105,6 +105,11 @@ select format('| `%s` | %s | %s%s | %s | %s |', d.name,
   from amzmp.setting_definition d
  where d.built_in
  order by d.name collate "C";
+
+select E'\n## Parameters of rules\n\nFor `amzmp.set_rule`; rows of `amzmp.rule_parameter`.\n\n| parameter | decides | type | |\n|---|---|---|---|';
+select format('| `%s` | %s | %s%s | %s |', r.name, r.facet, r.type, coalesce(': ' || array_to_string(r.choices, ', '), ''), pg_temp.cell(r.description))
+  from amzmp.rule_parameter r
+ order by r.facet collate "C", r.name collate "C";
 
 select E'\n## Settings of the server\n\nIn postgresql.conf.\n\n| setting | default | change needs | |\n|---|---|---|---|';
 select format('| `%s` | %s | %s | %s |', s.name, coalesce('`' || nullif(s.boot_val, '') || coalesce(' ' || s.unit, '') || '`', ''),
