@@ -39,7 +39,8 @@ bench_cluster bench "shared_preload_libraries = 'pg_cron,amzmp,pg_stat_statement
 sql 'create extension pg_stat_statements'
 sql "select count(amzmp.create_account('account-' || i, 'EU', 'app', 'A1DEMOSELLER', 'mock', '$AMZMP_SIMULATOR_URL', rate_scale => 0))
        from generate_series(1, $ACCOUNTS) i" \
-	"select amzmp.set_credentials('account-1', client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|demo')" \
+	"select count(amzmp.set_credentials('account-' || i, client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|demo'))
+	   from generate_series(1, $ACCOUNTS) i" \
 	"select count(amzmp.activate('account-' || i)) from generate_series(1, $ACCOUNTS) i" >/dev/null
 sql_becomes 120 'select amzmp.pending($$idle$$) is null' t
 # runners stay for a minute after their last task
