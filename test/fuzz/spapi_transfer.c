@@ -110,7 +110,11 @@ run_transfer(HttpTransfer *transfer, const uint8_t *data, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	HttpRequest request = {.method = "GET", .timeout_ms = 1000, .max_response = MOST_BODY, .once = true};
+	HttpRequest request = {.method = "GET",
+						   .url = "http://127.0.0.1/",
+						   .timeout_ms = 1000,
+						   .max_response = MOST_BODY,
+						   .once = true};
 	HttpTransfer *transfer = http_transfer_create();
 	CURLU *url = curl_url();
 
