@@ -291,10 +291,7 @@ begin
     end if;
     -- An import that moves stock of these SKUs has either ended, and the read that follows sees what it wrote, or waits for
     -- our end: units that it has just taken from the shelf and released from their reservation are never added back.
-    perform from amzmp.inventory i
-      where i.account_id = s.account_id and i.sku in (select k.key from unnest(taken) t, unnest(t.keys) as k (key))
-      order by i.sku
-        for update;
+    perform amzmp._lock_skus(s.account_id, array(select distinct k.key from unnest(taken) t, unnest(t.keys) as k (key)));
     return query
         with keyed as (
             select distinct t.watched_id, k.key, w.via is null as is_sku

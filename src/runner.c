@@ -201,13 +201,14 @@ amzmp_runner_main(Datum arg)
 	for (;;)
 	{
 		worker_check_in();
-		(void) runner_take_wake(slot);
 		MemoryContextSwitchTo(context);
-		while (perform_one(!OidIsValid(role), context))
-		{
-			worker_check_in();
-			MemoryContextReset(context);
-		}
+		/* the flag, not the latch, says that there is work: waiting for a lock uses up latches */
+		while (runner_take_wake(slot))
+			while (perform_one(!OidIsValid(role), context))
+			{
+				worker_check_in();
+				MemoryContextReset(context);
+			}
 		pgstat_report_activity(STATE_IDLE, NULL);
 		debug_query_string = NULL;
 		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LINGER_MS, PG_WAIT_EXTENSION) &

@@ -416,6 +416,9 @@ turn(Sender *sender)
 		wake_waiting_lanes(sender);
 	MemoryContextReset(sender->turn);
 
+	/* a wake-up that came during our own SQL may have lost its latch to a wait for a lock */
+	if (sender_take_wake(&sender->prepared_pending))
+		sender->refresh = true;
 	sleep_ms = woken ? 0 : time_to_sleep(sender);
 	if (sleep_ms != 0)
 		pgstat_report_activity(STATE_IDLE, NULL);
