@@ -438,6 +438,12 @@ create function amzmp._apply(account_id bigint, answers amzmp.answer_row[]) retu
 declare
     handler_function text;
 begin
+    -- all at once and in order: handler after handler would take these locks in an order that meets recompute's
+    perform amzmp._lock_skus(account_id, array(
+        select (a.request).subject from unnest(answers) a where (a.request).subject_kind = 'listing'
+        union
+        select i.sku from unnest(answers) a, jsonb_array_elements_text((a.request).params -> 'identifiers') as i (sku)
+         where (a.request).subject_kind = 'listings'));
     -- one handler as a rule: each takes its whole share as a set
     for handler_function in
         select distinct (a.request).handler from unnest(answers) a where (a.request).handler is not null
