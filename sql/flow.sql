@@ -298,7 +298,7 @@ declare
         when exists (select from amzmp._sources_with_work()) then 'captured changes wait for recompute'
         when until = 'settled' and exists (
             select from amzmp.source s left join amzmp._sources_changed() c (source_id) using (source_id)
-             where s.state = 'ok' and (c.source_id is not null or s.rescan_due <= now() + interval '1 second'))
+             where s.state <> 'held' and (c.source_id is not null or s.rescan_due <= now() + interval '1 second'))
             then 'captured changes wait for recompute'
         -- a fast account's clock always ticks
         when exists (select from amzmp.task t where t.kind <> 'clock' and t.due_at <= now() + interval '1 second')
