@@ -28,6 +28,7 @@ typedef struct Lane
 	char after_lost_answer[8]; /* repeat, look_up, ask */
 	bool apply_in_runner;
 	bool exchanges_code; /* not a call: a consent code goes to Login with Amazon (sql/consent.sql) */
+	bool talks_to_queue; /* not a call: Amazon SQS, signed instead of carrying a token (sql/queue.sql) */
 	double rate;		 /* of the operation, for the back-off */
 	double time_scale;	 /* of a mock account's clock: Amazon's rates are per second of that */
 	TokenKey token;

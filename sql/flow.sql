@@ -304,7 +304,7 @@ declare
         when exists (select from amzmp.task t where t.kind <> 'clock' and t.due_at <= now() + interval '1 second')
             then 'tasks are due: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t where t.kind <> 'clock')
         when exists (select from amzmp.task t where t.kind <> 'clock' and t.attempt > 0 and t.last_error is null) then 'a task is at work'
-        when exists (select from amzmp.request r where r.state in ('sending', 'answered')) then 'requests are in flight'
+        when exists (select from amzmp.request r where r.state in ('sending', 'answered') and r.operation <> 'receiveMessage') then 'requests are in flight'
         when exists (select from amzmp.request r where r.state = 'due' and r.not_before <= now() + interval '1 second'
                          and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests are due'

@@ -30,6 +30,7 @@ begin
                case a.state when 'invalid' then format('select amzmp.set_credentials(%L, file => …);', a.name) end
           from amzmp.account a where a.state <> 'dropped';
     return query select * from amzmp._rotation_health();
+    return query select * from amzmp._notification_health();
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
           from amzmp.hold h join amzmp.name n using (account_id, channel_id);

@@ -224,7 +224,8 @@ begin
                          order by r.account_id, r.operation limit 1) n
     )
     select l.account_id, l.operation, n.next_at,
-           o.method, o.path, case when l.operation = 'exchangeAuthorizationCode' then a.token_endpoint else a.endpoint end,
+           o.method, o.path, case when l.operation = 'exchangeAuthorizationCode' then a.token_endpoint
+                               when o.api = 'sqs' then amzmp._queue_url(l.account_id) else a.endpoint end,
            o.after_lost_answer, o.apply_in, o.grantless_scope, a.application_id,
            a.generation + p.generation,
            (coalesce(o.rate, 1) * a.rate_scale * a.time_scale)::float8, coalesce(o.burst, 1)::float8,
@@ -486,7 +487,9 @@ begin
            case when (a.request).operation = any (kept)
                 then amzmp._seal_body(a.body::text, 'answer_body', (a.request).account_id, (a.request).request_id) end,
            (a.request).created_at, a.answered_at
-      from unnest(answers) a;
+      from unnest(answers) a
+     -- a queue is read all day long; what came of it is in its row
+     where not ((a.request).operation = 'receiveMessage' and a.outcome = 'success');
     ended_runs := array(select distinct (a.request).flow_run_id from unnest(answers) a where (a.request).flow_run_id is not null);
     if ended_runs <> '{}' then
         perform amzmp._end_flow_runs(account_id, ended_runs);

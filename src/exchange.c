@@ -13,7 +13,7 @@
  * applied undoes no other; if it fails alone too, the request ends as handler_failed with the error.
  *
  * Two exchanges are with Login with Amazon: a token request, which is no row anywhere, and the exchange of a consent code,
- * which is a request like others but for how it is built and judged.
+ * which is a request like others but for how it is built and judged. So are those with a queue (sqs.c).
  */
 #include "postgres.h"
 
@@ -25,6 +25,7 @@
 #include "json.h"
 #include "lwa.h"
 #include "spapi.h"
+#include "sqs.h"
 #include "token.h"
 #include "vault.h"
 #include "worker.h"
@@ -137,7 +138,7 @@ begin_transfer(HttpPool *pool, HttpRequest *request, Exchange *exchange)
 	request->max_response = MAX_RESPONSE;
 	request->tag = exchange;
 	http_start(pool, request);
-	spapi_forget(request);
+	sqs_forget(request);
 }
 
 static void
@@ -149,6 +150,8 @@ start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *acce
 	exchange->token = MemoryContextStrdup(in_flight, access_token);
 	if (lane->exchanges_code)
 		build_code_exchange(lane, item, &request);
+	else if (lane->talks_to_queue)
+		sqs_build(lane->endpoint, item->body, &request);
 	else
 		build_call(lane, item, access_token, &request);
 	begin_transfer(pool, &request, exchange);
@@ -380,6 +383,8 @@ verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error
 	int expires_in;
 	SpapiVerdict verdict;
 
+	if (exchange->lane.talks_to_queue)
+		return sqs_judge(answer, error);
 	if (!exchange->lane.exchanges_code)
 		return spapi_judge(answer, error);
 	verdict = lwa_read_answer(answer, token, sizeof(token), &expires_in, refresh_token, sizeof(refresh_token), error);

@@ -176,6 +176,8 @@ read_lane(Lane *lane, uint64 i)
 	copy_text(lane->after_lost_answer, sizeof(lane->after_lost_answer), i, 7);
 	lane->apply_in_runner = strcmp(column_text(i, 8), "runner") == 0;
 	lane->exchanges_code = strcmp(lane->operation, "exchangeAuthorizationCode") == 0;
+	lane->talks_to_queue =
+		strcmp(lane->operation, "receiveMessage") == 0 || strcmp(lane->operation, "deleteMessageBatch") == 0;
 	lane->rate = column_double(i, 12);
 	lane->time_scale = column_double(i, 19);
 
