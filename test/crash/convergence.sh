@@ -79,6 +79,7 @@ settle()
 }
 succeeds 'it falls quiet' settle
 succeeds 'and stays so' settle
+control POST clock '{"advance": 60}' >/dev/null # Amazon applies what it accepted
 control GET 'listings?limit=1000' >"$RUN/$CLUSTER_PREFIX.listings"
 control GET 'orders?limit=1000' >"$RUN/$CLUSTER_PREFIX.orders"
 as_json()
