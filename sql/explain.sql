@@ -22,7 +22,6 @@ declare
     l amzmp.listing;
     p constant amzmp.product := amzmp._offer_product(account_id, channel_id, sku);
     place amzmp.marketplace;
-    r record;
     c amzmp.offer_calc;
     rules jsonb;
     origin jsonb;
@@ -39,9 +38,9 @@ begin
     c := amzmp._offer_calc(account_id, channel_id, p, rules, place);
 
     return query
-    select s.step, s.before_value::text, s.after_value::text, s.rule_id, s.note
+    select v.step, trim_scale(v.before_value)::text, trim_scale(v.after_value)::text, v.rule_text::bigint, v.note
     from (
-        values (1, true, 'shop', null, p.price, null, amzmp._explain_source(p)),
+        values (1, true, 'shop', null::numeric, p.price, null, amzmp._explain_source(p)),
             (2, rules ? 'price', 'price source', p.price, c.source, origin ->> 'price', null),
             (3, rules ? 'currency', 'currency', c.source, c.converted, origin ->> 'currency',
                 coalesce('rate ' || c.rate, c.problem)),
@@ -61,7 +60,6 @@ begin
             (15, true, 'expected', null, l.remote_price, null, case when l.price_differs then 'differs from desired, to be sent' end),
             (16, true, 'observed', null, l.observed_price, null, coalesce('seen ' || l.observed_at, 'never seen'))
     ) as v (place, shown, step, before_value, after_value, rule_text, note)
-    cross join lateral (select v.step, v.before_value, v.after_value, v.rule_text::bigint as rule_id, v.note) as s
     where v.shown
     order by v.place;
     return query select * from amzmp._explain_penalty(account_id, channel_id, 'price', sku);
@@ -140,7 +138,7 @@ begin
     where f.channel_id = 0;
 
     return query
-    select v.step, v.before_value::text, v.after_value::text, v.rule_text::bigint, v.note
+    select v.step, trim_scale(v.before_value)::text, trim_scale(v.after_value)::text, v.rule_text::bigint, v.note
     from (
         values (1, true, 'shop', null::numeric, c.stock, origin ->> 'quantity',
                 case when not s.wanted then 'no channel wants the SKU' when c.stock is null then 'the shop gives no quantity' end),
