@@ -61,6 +61,7 @@ typedef struct OutboxDelay
 	int64 request_id;
 	int64 delay_ms;
 	const char *hold_reason; /* NULL = due again after the delay */
+	bool in_doubt;			 /* the attempt may have had its effect, or may still have it */
 } OutboxDelay;
 
 typedef struct TokenSecrets

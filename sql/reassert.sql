@@ -2,8 +2,8 @@
 -- Writes that may take effect late.
 --
 -- When an answer is lost (a connection broke, the sender was killed), the request is repeated; but the first copy may still
--- be on its way inside Amazon and take effect after the second, with an older value. So a subject whose write took more
--- than one attempt is asserted once more, lost_answer_grace after its answer, when nothing older can be under way: what
+-- be on its way inside Amazon and take effect after the second, with an older value. So a subject whose answer
+-- was lost is asserted once more, lost_answer_grace after its answer, when nothing older can be under way: what
 -- Amazon has counts as unknown then, which is a difference, which is sent.
 --
 -- Who writes: _land (send.sql) and _finish_obsolete (request.sql) add the task, one per SKU, a later one replaces it; an own

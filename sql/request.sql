@@ -12,6 +12,7 @@ create table amzmp.request (
     priority smallint not null default 100,          -- smaller is sooner: 10 stop, 20 stock, 30 price, 50 content, 100 rest
     not_before timestamptz not null default now(),
     attempt smallint not null default 0,
+    in_doubt boolean not null default false,         -- an earlier attempt's answer was lost
     max_attempts smallint not null default 8,
     params jsonb not null default '{}',              -- path and query parameters
     body jsonb,                                      -- only where the caller supplied it; else render makes it
@@ -394,7 +395,7 @@ begin
                g.channel_id, g.params, g.cause, g.created_at, clock_timestamp()
           from gone g
     )
-    select array_agg(g.subject) into sent_before from gone g where g.attempt > 1 and g.subject_kind = 'listing';
+    select array_agg(g.subject) into sent_before from gone g where g.in_doubt and g.subject_kind = 'listing';
     perform amzmp._reassert_later(account_id, sent_before);
 end
 $$;
@@ -602,15 +603,18 @@ end
 $$;
 
 -- Inner, sender: try again later.
-create function amzmp._postpone(account_id bigint, request_ids bigint[], delays_ms bigint[], hold_reasons text[]) returns void
+create function amzmp._postpone(account_id bigint, request_ids bigint[], delays_ms bigint[], hold_reasons text[],
+    in_doubt boolean[]) returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     begin atomic
     update amzmp.request r
        set state = case when x.hold_reason is null then 'due' else 'held' end,
            hold_reason = x.hold_reason,
+           in_doubt = r.in_doubt or x.in_doubt,
            not_before = x.at
-      from (select u.request_id, u.hold_reason, now() + u.delay_ms * interval '1 millisecond' as at
-              from unnest(request_ids, delays_ms, hold_reasons) as u (request_id, delay_ms, hold_reason)) x
+      from (select u.request_id, u.hold_reason, u.in_doubt, now() + u.delay_ms * interval '1 millisecond' as at
+              from unnest(request_ids, delays_ms, hold_reasons, _postpone.in_doubt)
+                   as u (request_id, delay_ms, hold_reason, in_doubt)) x
      where r.account_id = _postpone.account_id and r.request_id = x.request_id and r.state = 'sending';
     end;
 
@@ -628,6 +632,7 @@ begin
     perform amzmp._recover_tasks();
     update amzmp.request r
        set state = case o.after_lost_answer when 'ask' then 'held' else 'due' end,
+           in_doubt = true,
            hold_reason = case o.after_lost_answer when 'ask'
                then 'the server stopped while the answer was awaited and repeating is not safe: look at Amazon, then retry or cancel' end
       from amzmp.operation o

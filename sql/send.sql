@@ -706,7 +706,7 @@ begin
             select (a.request).subject
             from unnest(answers) as a,
                 lateral amzmp._submission_verdict(a) as v
-            where (a.request).attempt > 1 or v.unknown
+            where (a.request).in_doubt or v.unknown
         ));
 end
 $$;

@@ -373,6 +373,7 @@ settle_unknown(Settlement *settlement, const Exchange *exchange, const SpapiErro
 		settle_later(settlement, 0, "the answer was lost and repeating is not safe: look at Amazon, then retry or cancel");
 	else
 		settle_finally(settlement, "lost", 0, NULL, error);
+	settlement->delay.in_doubt = true;
 }
 
 static SpapiVerdict

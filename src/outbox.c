@@ -55,7 +55,10 @@ static Statement complete_failed = {
 	{INT8OID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID},
 	NULL};
 static Statement postpone = {
-	"select amzmp._postpone($1, $2, $3, $4)", 4, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID}, NULL};
+	"select amzmp._postpone($1, $2, $3, $4, $5)",
+	5,
+	{INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
+	NULL};
 static Statement recover = {"select amzmp._recover()", 0, {0}, NULL};
 static Statement token_context = {"select * from amzmp._token_context($1)", 1, {INT8OID}, NULL};
 static Statement account_invalid = {
@@ -349,19 +352,22 @@ outbox_postpone(int64 account_id, const OutboxDelay *delays, int count)
 {
 	Datum *ids = palloc(sizeof(Datum) * count);
 	Datum *milliseconds = palloc(sizeof(Datum) * count);
+	Datum *in_doubt = palloc(sizeof(Datum) * count);
 	const char **reasons = palloc(sizeof(char *) * count);
-	Datum values[4];
+	Datum values[5];
 
 	for (int i = 0; i < count; i++)
 	{
 		ids[i] = Int64GetDatum(delays[i].request_id);
 		milliseconds[i] = Int64GetDatum(delays[i].delay_ms);
 		reasons[i] = delays[i].hold_reason;
+		in_doubt[i] = BoolGetDatum(delays[i].in_doubt);
 	}
 	values[0] = Int64GetDatum(account_id);
 	values[1] = int64_array(ids, count);
 	values[2] = int64_array(milliseconds, count);
 	values[3] = text_array(reasons, count);
+	values[4] = PointerGetDatum(construct_array(in_doubt, count, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR));
 	run(&postpone, values, NULL);
 }
 
