@@ -100,6 +100,7 @@ comment on column amzmp.request.operation is 'What is called, see amzmp.operatio
 comment on column amzmp.request.state is 'due, sending, answered (a runner applies the answer) or held (waits for a person, see hold_reason).';
 comment on column amzmp.request.not_before is 'Not sent before.';
 comment on column amzmp.request.attempt is 'How often it was sent; counted before sending.';
+comment on column amzmp.request.in_doubt is 'An earlier attempt''s answer was lost: it may have had its effect, or may still have it.';
 comment on column amzmp.request.max_attempts is 'After so many it is given up.';
 comment on column amzmp.request.params is 'Parameters of path and query.';
 comment on column amzmp.request.body is 'The body, where the caller gave one; else it is made when the request is claimed.';
