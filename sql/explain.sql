@@ -35,7 +35,7 @@ begin
     select f.compiled, f.origin into rules, origin
     from amzmp._rules_for(_explain_price.account_id, array[_explain_price.sku]) as f
     where f.channel_id = _explain_price.channel_id;
-    c := amzmp._offer_calc(account_id, channel_id, p, rules, place);
+    c := amzmp._offer_calc(account_id, amzmp._setting_text(account_id, channel_id, 'merchant_shipping_group'), p, rules, place);
 
     return query
     select v.step, trim_scale(v.before_value)::text, trim_scale(v.after_value)::text, v.rule_text::bigint, v.note

@@ -102,9 +102,15 @@ as $$
 #variable_conflict use_column
 begin
     return array(
+        with place as materialized (
+            select c.*, amzmp._setting_text(c.account_id, c.channel_id, 'merchant_shipping_group') as shipping
+            from amzmp.channel as c
+            where c.account_id = _shop_prices.account_id
+                and not c.dropped
+        )
         select (c.channel_id, l.sku, l.listed, (p.row).sku is not null, l.desired_price, (p.row).price,
-            amzmp._offer_calc(c.account_id, c.channel_id, p.row, r.compiled, m))::amzmp.offer_price
-        from amzmp.channel as c
+            amzmp._offer_calc(c.account_id, c.shipping, p.row, r.compiled, m))::amzmp.offer_price
+        from place as c
         join amzmp.marketplace as m using (marketplace_id)
         join amzmp.listing as l
             on (l.account_id, l.channel_id) = (c.account_id, c.channel_id) and l.sku = any (_shop_prices.skus)
@@ -201,7 +207,7 @@ begin
                 on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)
             where l.wanted
         ) as w
-        cross join lateral amzmp._shop_stock(i.account_id, i.sku, u.compiled -> 'quantity') as p
+        cross join lateral amzmp._shop_stock(i.account_id, i.sku, u.compiled) as p
         left join lateral (
             select sum(v.quantity) as held
             from amzmp.reservation as v
@@ -216,8 +222,8 @@ begin
 end
 $$;
 
--- The shop's stock of a SKU. amount: what a rule takes instead of the source's quantity.
-create function amzmp._shop_stock(account_id bigint, sku text, amount jsonb, out known boolean, out quantity numeric,
+-- The shop's stock of a SKU, or what a rule takes instead of the source's quantity; row_values only where there are rules.
+create function amzmp._shop_stock(account_id bigint, sku text, rules jsonb, out known boolean, out quantity numeric,
     out lead_time integer, out row_values jsonb)
     language plpgsql
     stable
@@ -233,13 +239,15 @@ begin
             case when bool_and(q.gone or q.active is false) then 0 end
         ),
         coalesce(max(q.lead_time) filter (where s.channel_id = 0 and not q.gone), max(q.lead_time) filter (where not q.gone)),
-        (array_agg(amzmp._row_values(q) order by s.channel_id, s.source_id) filter (where not q.gone))[1]
+        (array_agg(n.row_values order by s.channel_id, s.source_id) filter (where not q.gone))[1]
     into known, quantity, lead_time, row_values
     from amzmp.source as s
     join amzmp.product as q
         on (q.account_id, q.source_id, q.sku) = (s.account_id, s.source_id, _shop_stock.sku)
     cross join lateral (
-        select case when amount is null then q.quantity else floor(amzmp._amount(amount, amzmp._row_values(q))) end as quantity
+        select v.row_values,
+            case when rules ? 'quantity' then floor(amzmp._amount(rules -> 'quantity', v.row_values)) else q.quantity end as quantity
+        from (select case when rules is not null then amzmp._row_values(q) end as row_values) as v
     ) as n
     where s.account_id = _shop_stock.account_id;
 end

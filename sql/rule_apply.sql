@@ -161,7 +161,8 @@ as $$
     select amzmp._amount(given, row_values) * case jsonb_typeof(given) when 'number' then 1 else rate end
 $$;
 
-create function amzmp._offer_calc(account_id bigint, channel_id bigint, product amzmp.product, rules jsonb, place amzmp.marketplace)
+-- shipping: the template that the channel's setting names. Most offers have no rule, so each step is taken only when named.
+create function amzmp._offer_calc(account_id bigint, shipping text, product amzmp.product, rules jsonb, place amzmp.marketplace)
     returns amzmp.offer_calc
     language plpgsql
     stable
@@ -203,12 +204,15 @@ begin
     if c.price <= 0 or c.problem is not null then
         c.price := null;
     end if;
-    c.details := amzmp._offer_details(account_id, channel_id, product, rules, row_values, c);
+    c.details := case
+        when rules is null and product.condition is null and shipping is null then '{}'
+        else amzmp._offer_details(shipping, product, rules, row_values, c)
+    end;
     return c;
 end
 $$;
 
-comment on function amzmp._offer_calc(bigint, bigint, amzmp.product, jsonb, amzmp.marketplace) is 'Inner: an offer''s price with all its steps, from a product''s row and the parameters that hold for it.';
+comment on function amzmp._offer_calc(bigint, text, amzmp.product, jsonb, amzmp.marketplace) is 'Inner: an offer''s price with all its steps, from a product''s row and the parameters that hold for it.';
 
 -- The steps of a price that follow rules, and the terms that travel with it.
 create function amzmp._ruled_price(inout c amzmp.offer_calc, rules jsonb, row_values jsonb, place amzmp.marketplace)
@@ -222,22 +226,28 @@ declare
 begin
     c.changed := c.converted * (1 + coalesce((rules ->> 'percent')::numeric, 0) / 100) + coalesce((rules ->> 'amount')::numeric, 0);
     c.with_fees := (c.changed + coalesce((rules ->> 'fee_amount')::numeric, 0)) / (1 - coalesce((rules ->> 'fee_percent')::numeric, 0) / 100);
-    c.rounded := round(amzmp._rounded(c.with_fees, (rules ->> 'round_to')::numeric, (rules ->> 'round_ending')::numeric,
-            rules ->> 'round_mode'), place.currency_decimals);
-    c.minimum := round(ceil(amzmp._converted(rules -> 'minimum', row_values, c.rate) / unit) * unit, place.currency_decimals);
-    c.maximum := round(floor(amzmp._converted(rules -> 'maximum', row_values, c.rate) / unit) * unit, place.currency_decimals);
+    c.rounded := round(case when not rules ?| '{round_to,round_ending}' then c.with_fees else amzmp._rounded(c.with_fees, (rules ->> 'round_to')::numeric, (rules ->> 'round_ending')::numeric,
+            rules ->> 'round_mode') end, place.currency_decimals);
+    if rules ? 'minimum' then
+        c.minimum := round(ceil(amzmp._converted(rules -> 'minimum', row_values, c.rate) / unit) * unit, place.currency_decimals);
+    end if;
+    if rules ? 'maximum' then
+        c.maximum := round(floor(amzmp._converted(rules -> 'maximum', row_values, c.rate) / unit) * unit, place.currency_decimals);
+    end if;
     c.price := case when c.rounded is not null then round(least(greatest(c.rounded, c.minimum), c.maximum), place.currency_decimals) end;
     c.problem := case
         when c.minimum > c.maximum then format('the minimum price %s is above the maximum %s', c.minimum, c.maximum)
         when rules ? 'minimum' and c.minimum is null then 'the minimum price has no value'
         when rules ? 'maximum' and c.maximum is null then 'the maximum price has no value'
     end;
-    row_values := row_values || jsonb_build_object('offer_price', c.price / nullif(c.rate, 0));
-    c := amzmp._offer_terms(c, rules, row_values, place);
+    c.terms := jsonb_strip_nulls(jsonb_build_object('minimum', c.minimum, 'maximum', c.maximum));
+    if rules ?| '{sale_price,business_price}' then
+        c := amzmp._offer_terms(c, rules, row_values || jsonb_build_object('offer_price', c.price / nullif(c.rate, 0)), place);
+    end if;
 end
 $$;
 
--- What travels with the price: limits, sale, business price. A sale that is over, or no cheaper, is none.
+-- What travels with the price besides its limits: sale and business price. A sale that is over, or no cheaper, is none.
 create function amzmp._offer_terms(inout c amzmp.offer_calc, rules jsonb, row_values jsonb, place amzmp.marketplace)
     language plpgsql
     stable
@@ -250,7 +260,6 @@ declare
     sale_to constant timestamptz := amzmp._rule_time(rules -> 'sale_to', row_values);
     business constant numeric := round(amzmp._converted(rules -> 'business_price', row_values, c.rate), place.currency_decimals);
 begin
-    c.terms := jsonb_strip_nulls(jsonb_build_object('minimum', c.minimum, 'maximum', c.maximum));
     if sale > 0 and sale < c.price and sale >= coalesce(c.minimum, sale) and sale_from < sale_to and sale_to > now() then
         c.terms := c.terms || jsonb_build_object('sale', jsonb_build_object('price', sale,
             'from', to_char(sale_from at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -279,8 +288,7 @@ $$;
 /*
  * Details of an offer that the shop, a rule or a setting names; what nobody names is no business of ours.
  */
-create function amzmp._offer_details(account_id bigint, channel_id bigint, product amzmp.product, rules jsonb, row_values jsonb,
-    c amzmp.offer_calc)
+create function amzmp._offer_details(shipping text, product amzmp.product, rules jsonb, row_values jsonb, c amzmp.offer_calc)
     returns jsonb
     language plpgsql
     stable
@@ -288,15 +296,15 @@ create function amzmp._offer_details(account_id bigint, channel_id bigint, produ
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    condition constant text := amzmp._mapped(coalesce(rules ->> 'condition', product.condition), rules -> 'condition_map');
+    named constant text := coalesce(rules ->> 'condition', product.condition);
+    condition constant text := case when named is not null then amzmp._mapped(named, rules -> 'condition_map') end;
     template constant text := rules ->> 'shipping_template';
-    shipping text := amzmp._setting_text(account_id, channel_id, 'merchant_shipping_group');
 begin
     if template is not null then
         shipping := amzmp._mapped(case when row_values ? template then row_values ->> template else template end, rules -> 'shipping_map');
     end if;
     return jsonb_strip_nulls(jsonb_build_object(
-            'condition', case when amzmp._is_condition(condition) then condition end,
+            'condition', case when condition is not null and amzmp._is_condition(condition) then condition end,
             'note', case
                 when condition <> 'new_new' then nullif(coalesce(rules ->> 'condition_note', product.condition_note), '')
             end,

@@ -24,7 +24,7 @@ begin
     select x.* into l
     from amzmp.listing as x
     where (x.account_id, x.channel_id, x.sku) = (place.account_id, place.channel_id, _offer_to_validate.sku);
-    select (amzmp._offer_calc(place.account_id, place.channel_id, p, (
+    select (amzmp._offer_calc(place.account_id, amzmp._setting_text(place.account_id, place.channel_id, 'merchant_shipping_group'), p, (
                     select r.compiled
                     from amzmp._rules_for(place.account_id, array[_offer_to_validate.sku]) as r
                     where r.channel_id = place.channel_id
@@ -150,7 +150,7 @@ begin
     into stock
     from (select 1) as one
     left join amzmp._rules_for(place.account_id, array[_validate.sku]) as r on r.channel_id = 0
-    cross join lateral amzmp._shop_stock(place.account_id, _validate.sku, r.compiled -> 'quantity') as q;
+    cross join lateral amzmp._shop_stock(place.account_id, _validate.sku, r.compiled) as q;
 
     return query select * from amzmp._own_checks(place, offer, stock.available);
     select bool_or(c.state = 'error') into failed from amzmp._own_checks(place, offer, stock.available) as c;
