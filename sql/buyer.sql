@@ -20,6 +20,21 @@ comment on column amzmp.order_buyer.amazon_order_id is 'The order.';
 comment on column amzmp.order_buyer.sealed is 'Buyer, recipient, tax registrations and gift messages as one sealed JSON document; null when Amazon sent none.';
 comment on column amzmp.order_buyer.raw is 'Amazon''s answer as it came, sealed.';
 
+-- Refuse whoever may not see buyers' data, and leave a trace of whoever may that no ROLLBACK takes back.
+create function amzmp._check_buyer_access(account text, order_ids text[], verb text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
+        perform amzmp._fail('42501', 'buyers'' personal data needs the role amzmp_buyer_data', null,
+            format('GRANT amzmp_buyer_data TO %I.', amzmp._caller()));
+    end if;
+    perform amzmp._log_access(format('role "%s" %s buyers'' data of account "%s", orders: %s',
+        amzmp._caller(), verb, account,
+        (select string_agg(regexp_replace(coalesce(i, ''), '[^0-9A-Za-z-]', '?', 'g'), ', ') from unnest(order_ids) as u (i))));
+end
+$$;
+
 -- Not stable: each call leaves its trace.
 create function amzmp._buyer(account text, order_ids text[])
     returns table (amazon_order_id text, buyer_name text, buyer_email text, buyer_company text, purchase_order_number text,
@@ -34,13 +49,7 @@ declare
     ids alias for $2;
     id text;
 begin
-    if not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
-        perform amzmp._fail('42501', 'buyers'' personal data needs the role amzmp_buyer_data', null,
-            format('GRANT amzmp_buyer_data TO %I.', amzmp._caller()));
-    end if;
-    perform amzmp._log_access(format('role "%s" opened buyers'' data of account "%s", orders: %s',
-        amzmp._caller(), _buyer.account,
-        (select string_agg(regexp_replace(coalesce(i, ''), '[^0-9A-Za-z-]', '?', 'g'), ', ') from unnest(ids) as u (i))));
+    perform amzmp._check_buyer_access(_buyer.account, ids, 'opened');
     for id in select distinct u.id from unnest(ids) as u (id) order by u.id loop
         return query
             select b.amazon_order_id, d.doc #>> '{buyer,buyerName}', d.doc #>> '{buyer,buyerEmail}',
@@ -61,6 +70,79 @@ $$;
 
 select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_buyer_data',
     'Opens the personal data of the orders named, of one account. Needs the role amzmp_buyer_data; every call is written to the server''s log. Orders without such data (not sent by Amazon, or removed after its time) give no row.');
+
+/*
+ * All that is stored about orders, for a buyer who asks for his data: the orders with their lines, packages and shipments,
+ * and what is sealed.
+ */
+create function amzmp._export_buyer(account text, order_ids text[]) returns jsonb
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    acc bigint := (amzmp._account(_export_buyer.account)).account_id;
+    result jsonb;
+begin
+    perform amzmp._check_buyer_access(_export_buyer.account, order_ids, 'exported');
+    select coalesce(jsonb_agg(
+               to_jsonb(o) - 'account_id'
+               || jsonb_build_object(
+                    'items', (select coalesce(jsonb_agg(to_jsonb(i) - 'account_id' - 'amazon_order_id' order by i.position), '[]')
+                                from amzmp.order_item i where i.account_id = acc and i.amazon_order_id = o.amazon_order_id),
+                    'packages', (select coalesce(jsonb_agg(to_jsonb(p) - 'account_id' - 'amazon_order_id' order by p.package_reference), '[]')
+                                   from amzmp.order_package p where p.account_id = acc and p.amazon_order_id = o.amazon_order_id),
+                    'shipments', (select coalesce(jsonb_agg(to_jsonb(s) - 'account_id' - 'amazon_order_id' order by s.package_reference), '[]')
+                                    from amzmp.shipment s where s.account_id = acc and s.amazon_order_id = o.amazon_order_id),
+                    'personal', (select amzmp._open(b.sealed, 'buyer', acc || '/' || o.amazon_order_id)::jsonb
+                                   from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = o.amazon_order_id),
+                    'raw', (select amzmp._open(b.raw, 'order', acc || '/' || o.amazon_order_id)::jsonb
+                              from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = o.amazon_order_id))
+               order by o.amazon_order_id), '[]')
+      into result
+      from amzmp.orders o
+     where o.account_id = acc and o.amazon_order_id = any (order_ids);
+    return result;
+end
+$$;
+
+select amzmp._expose('amzmp._export_buyer(text, text[])', 'amzmp_buyer_data',
+    'Everything that is stored about the orders named, personal data included, as one JSON array: for a buyer who asks for his data. Needs the role amzmp_buyer_data; every call is written to the server''s log.');
+
+/*
+ * Remove the personal data of orders for good, before its time: sealed data, copies that wait for an import, and kept
+ * bodies that may hold it. A search's body holds many orders, so all kept ones of searches go. What was erased does not
+ * come back when Amazon sends the order again. Amounts and lines stay: they are the shop's books.
+ */
+create function amzmp._erase_buyer(account text, order_ids text[]) returns integer
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_variable
+declare
+    acc bigint := (amzmp._account(account)).account_id;
+    waiting text;
+    erased integer;
+begin
+    perform amzmp._check_buyer_access(account, order_ids, 'erased');
+    select p.amazon_order_id into waiting
+      from amzmp.parked_order p
+     where p.account_id = acc and p.amazon_order_id = any (order_ids) and p.failed_at is null
+     order by p.amazon_order_id limit 1;
+    if found then
+        perform amzmp._fail('AZ203', format('order %s is just being imported', waiting), null, 'Call it again in a moment.');
+    end if;
+    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (order_ids);
+    delete from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = any (order_ids);
+    update amzmp.orders o set personal_purged_at = now() where o.account_id = acc and o.amazon_order_id = any (order_ids);
+    get diagnostics erased = row_count;
+    update amzmp.request_log l set answer_body = null, sent_body = null
+     where l.account_id = acc and (l.answer_body is not null or l.sent_body is not null)
+       and (l.operation = 'searchOrders' or l.subject_kind = 'order' and l.subject = any (order_ids));
+    perform amzmp._log(acc, 0, 'notice', 'order', null, format('personal data of %s orders erased by %s', erased, amzmp._caller()));
+    return erased;
+end
+$$;
+
+select amzmp._expose('amzmp._erase_buyer(text, text[])', 'amzmp_buyer_data',
+    'Removes the personal data of the orders named, for good; amounts and lines stay. Returns how many orders. Needs the role amzmp_buyer_data; every call is written to the server''s log.');
 
 -- A text without this order's personal data: every value of it, and every word of three letters or more, is blanked.
 create function amzmp._mask_personal(account_id bigint, amazon_order_id text, message text) returns text

@@ -473,13 +473,35 @@ $$;
 select amzmp._expose('amzmp._redeliver(text, text[], boolean)', 'amzmp_operator',
     'Tries quarantined orders of a channel again: those named, or all. An order that the shop has taken is handed over a second time only with again => true. Returns how many.');
 
+-- Note a link and let the orders go on that wait for it.
+create function amzmp._link(account_id bigint, amazon_sku text, sku text, linked_by name) returns integer
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_variable
+declare
+    waiting text[];
+begin
+    insert into amzmp.sku_link (account_id, amazon_sku, sku, linked_by)
+    values (account_id, amazon_sku, sku, linked_by)
+    on conflict on constraint sku_link_pkey do update
+        set sku = excluded.sku, linked_by = excluded.linked_by, linked_at = excluded.linked_at;
+    select array_agg(distinct i.amazon_order_id) into waiting
+      from amzmp.order_item i
+     where i.account_id = _link.account_id and i.sku = amazon_sku and i.shop_sku is null;
+    if waiting is not null then
+        perform amzmp._queue_imports(account_id, waiting);
+    end if;
+    perform amzmp._log(account_id, 0, 'info', 'sku', amazon_sku, format('linked to the shop''s %L', sku));
+    return coalesce(cardinality(waiting), 0);
+end
+$$;
+
 create function amzmp._link_item(account text, amazon_sku text, sku text) returns integer
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_variable
 declare
     acc bigint := (amzmp._account(account)).account_id;
-    waiting text[];
 begin
     if coalesce(amazon_sku, '') = '' then
         perform amzmp._fail('AZ202', 'the SKU at Amazon is missing', null, 'See amzmp.unknown_item for those that wait.');
@@ -489,18 +511,7 @@ begin
         perform amzmp._fail('AZ202', format('the shop has no SKU %L', sku), null,
             'Name a SKU of an attached source; amzmp.product lists them.');
     end if;
-    insert into amzmp.sku_link (account_id, amazon_sku, sku, linked_by)
-    values (acc, amazon_sku, sku, amzmp._caller())
-    on conflict on constraint sku_link_pkey do update
-        set sku = excluded.sku, linked_by = excluded.linked_by, linked_at = excluded.linked_at;
-    select array_agg(distinct i.amazon_order_id) into waiting
-      from amzmp.order_item i
-     where i.account_id = acc and i.sku = amazon_sku and i.shop_sku is null;
-    if waiting is not null then
-        perform amzmp._queue_imports(acc, waiting);
-    end if;
-    perform amzmp._log(acc, 0, 'info', 'sku', amazon_sku, format('linked to the shop''s %L', sku));
-    return coalesce(cardinality(waiting), 0);
+    return amzmp._link(acc, amazon_sku, sku, amzmp._caller());
 end
 $$;
 

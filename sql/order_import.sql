@@ -533,8 +533,9 @@ end
 $$;
 
 /*
- * Import a parked order: write what Amazon told. A version that is older than what we hold only loses its parked row. What a newer version leaves out (a pending order has no amounts, an application
- * without the role gets no address) does not erase what an earlier one told.
+ * Import a parked order: write what Amazon told. A version that is older than what we hold only loses its parked row.
+ * What a newer version leaves out (a pending order has no amounts, an application without the role gets no address) does
+ * not erase what an earlier one told.
  */
 create function amzmp._import_parked(account_id bigint, amazon_order_id text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -945,6 +946,10 @@ begin
         perform amzmp._log(acc, o.channel_id, 'info', 'order', id, 'the order is no longer held');
     else
         perform amzmp._log(acc, o.channel_id, 'warning', 'order', id, 'the order is held, the shop does not know ' || unknown);
+        perform amzmp._queue_items(acc, i.sku)
+           from amzmp.order_item i
+           join amzmp.order_hook h on h.account_id = acc and h.channel_id = 0 and h.kind = 'item' and h.automatic
+          where i.account_id = acc and i.amazon_order_id = id and i.shop_sku is null;
     end if;
 end
 $$;

@@ -7,6 +7,14 @@
  * delivery.sql, how they are shipped in shipment.sql; buyers' personal data is in buyer.sql. An order is made by its
  * first import, follows Amazon's newer states (never older ones), and stays; only its personal data is purged.
  */
+-- Do an order's parts add up? Amazon tells neither the sign of discounts nor, for every country, whether prices contain
+-- the tax; so they do when there is a way of reading them in which the sum is the total. Null without a total.
+create function amzmp._totals_agree(total numeric, parts numeric, tax numeric, discount numeric) returns boolean
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select total in (parts + tax + discount, parts + tax - discount, parts + discount, parts - discount);
+$$;
+
 create table amzmp.orders (
     account_id bigint not null,
     amazon_order_id text not null,
@@ -23,6 +31,8 @@ create table amzmp.orders (
     tax_total numeric,
     discount_total numeric,
     other_total numeric,
+    totals_agree boolean generated always as (amzmp._totals_agree(grand_total, coalesce(item_total, 0) + coalesce(shipping_total, 0)
+        + coalesce(other_total, 0), coalesce(tax_total, 0), coalesce(discount_total, 0))) stored,
     ship_after timestamptz,
     ship_by timestamptz,
     deliver_after timestamptz,
@@ -72,6 +82,7 @@ comment on column amzmp.orders.shipping_total is 'Of that, shipping.';
 comment on column amzmp.orders.tax_total is 'Of that, taxes.';
 comment on column amzmp.orders.discount_total is 'Of that, discounts, with the sign that Amazon sends.';
 comment on column amzmp.orders.other_total is 'Of that, everything else: gift wrap, cash on delivery fee, tip and unknown kinds.';
+comment on column amzmp.orders.totals_agree is 'Do the parts add up to the grand total, as FALSE says they do not? Null while there is none. Amazon''s total counts.';
 comment on column amzmp.orders.ship_after is 'Earliest time to ship.';
 comment on column amzmp.orders.ship_by is 'Latest time to ship.';
 comment on column amzmp.orders.deliver_after is 'Earliest promised delivery.';
@@ -262,26 +273,29 @@ create table amzmp.order_hook (
     relation_name text,
     key_column name,
     stock_column name,
+    automatic boolean not null default false,
     registered_by name not null,
     registered_at timestamptz not null default now(),
     primary key (account_id, channel_id, kind),
-    constraint order_hook_kind_check check (kind in ('stock', 'delivery')),
+    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery')),
     constraint order_hook_target_check check (
         kind = 'stock' and channel_id = 0 and num_nonnulls(function_name, relation_name) = 1
             and num_nonnulls(relation_name, key_column, stock_column) in (0, 3)
+        or kind = 'item' and channel_id = 0 and function_name is not null and relation_name is null
         or kind = 'delivery' and channel_id <> 0 and function_name is not null and relation_name is null
     )
 );
 
 comment on table amzmp.order_hook is 'The shop''s functions and columns that imported orders are handed to, and the role as which that is done.';
 comment on column amzmp.order_hook.account_id is 'The account.';
-comment on column amzmp.order_hook.channel_id is 'The channel whose orders are delivered; 0 for the account''s stock.';
-comment on column amzmp.order_hook.kind is 'stock (reduce_stock) or delivery (deliver_orders_to).';
+comment on column amzmp.order_hook.channel_id is 'The channel whose orders are delivered; 0 for the account''s stock and items.';
+comment on column amzmp.order_hook.kind is 'stock (reduce_stock), item (create_items_with) or delivery (deliver_orders_to).';
 comment on column amzmp.order_hook.run_as is 'The role as which it is done.';
 comment on column amzmp.order_hook.function_name is 'The function, quoted and with its schema.';
 comment on column amzmp.order_hook.relation_name is 'The table or view whose stock is written, quoted and with its schema.';
 comment on column amzmp.order_hook.key_column is 'Its column with the SKU.';
 comment on column amzmp.order_hook.stock_column is 'Its column with the stock.';
+comment on column amzmp.order_hook.automatic is 'For items: is a product made as soon as an order names an unknown one?';
 comment on column amzmp.order_hook.registered_by is 'Who registered it.';
 comment on column amzmp.order_hook.registered_at is 'When.';
 
@@ -295,7 +309,7 @@ join amzmp.account a on a.account_id = i.account_id
 where i.shop_sku is null and o.status is distinct from 'CANCELLED'
 group by i.account_id, a.name, i.sku;
 
-comment on view amzmp.unknown_item is 'Ordered SKUs that the shop does not know. Their orders are held until amzmp.link_item(account, amazon_sku, sku).';
+comment on view amzmp.unknown_item is 'Ordered SKUs that the shop does not know. Their orders are held until amzmp.link_item(account, amazon_sku, sku), or amzmp.create_item(account, amazon_sku).';
 comment on column amzmp.unknown_item.account is 'The account that sold.';
 comment on column amzmp.unknown_item.sku is 'The SKU at Amazon.';
 comment on column amzmp.unknown_item.asin is 'Amazon''s number of the product.';

@@ -108,6 +108,23 @@ select is((select count(*) from amzmp.order_buyer b where b.account_id = :accoun
 select arrives(:account_id, an_order('401-0000001-0000001', 'SHIPPED', 10, jsonb_build_array(item('11', 'MUG', 2, 2, 0)), with_buyer())) \g /dev/null
 select is_empty($$select from amzmp.buyer('orders', array['401-0000001-0000001'])$$, 'and does not come back');
 
+/* ---- a buyer's own data ---- */
+
+select arrives(:account_id, an_order('411-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('91', 'MUG', 1)), with_buyer())) \g /dev/null
+set local role orders_clerk;
+select throws_ok($$select amzmp.export_buyer('orders', array['411-0000001-0000001'])$$, '42501', null, 'a buyer''s data is not for every operator');
+select throws_ok($$select amzmp.erase_buyer('orders', array['411-0000001-0000001'])$$, '42501', null, 'to export or to erase');
+reset role;
+set local role orders_shop;
+select results_eq($$select e ->> 'amazon_order_id', e #>> '{items,0,sku}', e #>> '{personal,buyer,buyerName}', e #>> '{raw,orderId}'
+                      from jsonb_array_elements(amzmp.export_buyer('orders', array['411-0000001-0000001', '499-0000000-0000000'])) e$$,
+    $$values ('411-0000001-0000001', 'MUG', 'Zoë Quartermain', '411-0000001-0000001')$$, 'all that is stored about an order can be exported');
+select is(amzmp.erase_buyer('orders', array['411-0000001-0000001', '499-0000000-0000000']), 1, 'and what is personal erased');
+select is(amzmp.export_buyer('orders', array['411-0000001-0000001']) #> '{0,raw}', 'null', 'nothing of it is left');
+reset role;
+select arrives(:account_id, an_order('411-0000001-0000001', 'UNSHIPPED', 5, jsonb_build_array(item('91', 'MUG', 1)), with_buyer())) \g /dev/null
+select is_empty($$select from amzmp.order_buyer where amazon_order_id = '411-0000001-0000001'$$, 'nor does it come back');
+
 /* ---- shipments ---- */
 
 select arrives(:account_id, an_order('405-0000005-0000005', 'UNSHIPPED', 0, jsonb_build_array(item('51', 'MUG', 2, 0, 2), item('52', 'PEN', 4, 0, 4)))) \g /dev/null

@@ -163,6 +163,48 @@ select is(o.import_state, 'imported', 'and the order is held no longer') from am
 select is((select p.quantity from amzmp.product p where p.source_id = 900001 and p.sku = 'MUG'), 6::bigint,
     'what was last read of the shop is corrected with it');
 
+-- the shop makes it
+create table orders_test.made (sku text, asin text, title text);
+grant insert on orders_test.made to orders_shop;
+create function orders_test.make(account_id bigint, amazon_sku text, asin text, title text) returns text language plpgsql as $$
+begin
+    if amazon_sku = 'BAD' then
+        raise exception 'no place for "%"', title;
+    end if;
+    insert into orders_test.made values (amazon_sku, asin, title);
+    return case amazon_sku when 'NO' then null else 'PEN' end;
+end $$;
+grant execute on function orders_test.make(bigint, text, text, text) to orders_shop;
+select throws_ok($$select amzmp.create_item('orders', 'NEW-PEN')$$, 'AZ003', null, 'nothing is made without a function for it');
+select amzmp.create_items_with('orders', 'orders_test.make(bigint, text, text, text)', run_as => 'orders_shop') \g /dev/null
+select throws_ok($$select amzmp.create_item('orders', 'NEW-PEN')$$, 'AZ203', null, 'nor what nobody has ordered');
+select amzmp._park_orders(:account_id, jsonb_build_array(
+    an_order('313-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('131', 'NEW-PEN', 1))),
+    an_order('313-0000002-0000002', 'UNSHIPPED', 1, jsonb_build_array(item('132', 'NEW-PEN', 2), item('133', 'BAD', 1))),
+    an_order('313-0000003-0000003', 'UNSHIPPED', 1, jsonb_build_array(item('134', 'NO', 1)))), true, false) \g /dev/null
+select work(:account_id) \g /dev/null
+select is((select count(*) from amzmp.unknown_item), 3::bigint, 'unknown products wait for somebody');
+select amzmp.create_item('orders', u.sku) from amzmp.unknown_item u \g /dev/null
+select work(:account_id) \g /dev/null
+select results_eq($$select sku, title from orders_test.made order by 1$$, $$values ('NEW-PEN', 'A NEW-PEN'), ('NO', 'A NO')$$,
+    'each is made once, however many orders wait for it');
+select results_eq($$select amazon_order_id, import_state from amzmp.orders where amazon_order_id like '313%' order by 1$$,
+    $$values ('313-0000001-0000001', 'imported'), ('313-0000002-0000002', 'held_unknown_item'), ('313-0000003-0000003', 'held_unknown_item')$$,
+    'its orders go on, those of refused ones stay');
+select is(stock(), 'HAT=-6 MUG=6 PEN=87', 'and the units of all linked lines are sold');
+select ok(exists (select from amzmp.activity a where a.subject = 'BAD' and a.level = 'error' and a.message ~ 'no place for …' or a.message ~ 'no place for "…"'),
+    'why one was refused is in the log');
+select amzmp.create_items_with('orders', 'orders_test.make(bigint, text, text, text)', automatic => true, run_as => 'orders_shop') \g /dev/null
+select arrives(:account_id, an_order('313-0000004-0000004', 'UNSHIPPED', 1, jsonb_build_array(item('135', 'NEWER-PEN', 1)))) \g /dev/null
+select is((select o.import_state from amzmp.orders o where o.amazon_order_id = '313-0000004-0000004'), 'imported', 'or as soon as it is ordered');
+select amzmp.create_items_with('orders', null) \g /dev/null
+
+/* ---- totals ---- */
+
+select results_eq($$select amzmp._totals_agree(t, p, x, d) from (values (119, 100, 19, 0), (119, 119, 19, 0), (109, 100, 19, -10), (109, 100, 19, 10),
+                        (120, 100, 19, 0), (null, 0, 0, 0)) as v (t, p, x, d)$$,
+    array[true, true, true, true, false, null], 'parts add up in one way of reading them, or the order is flagged');
+
 /* ---- the invariant, over everything that happened ---- */
 
 select is_empty(format($$
@@ -170,7 +212,7 @@ select is_empty(format($$
       from amzmp.orders o
       join amzmp.order_item i using (account_id, amazon_order_id)
       left join amzmp.movement m on m.account_id = i.account_id and m.order_item_id = i.order_item_id
-     where o.account_id = %s
+     where o.account_id = %s and i.shop_sku is not null
      group by i.order_item_id, o.status, o.fulfilled_by, i.quantity_ordered, i.quantity_fulfilled, i.quantity_unfulfilled, i.cancellation
     having coalesce(-sum(m.quantity), 0) <> amzmp._sold_units(o.status, o.fulfilled_by, i.quantity_ordered, i.quantity_fulfilled,
                i.quantity_unfulfilled, i.cancellation -> 'cancellationExecution' is not null)$$, :account_id),
