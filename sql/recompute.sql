@@ -369,7 +369,8 @@ begin
 end
 $$;
 
--- Note when the clock changes what is wanted, and have somebody look then.
+-- Note when the clock changes what is wanted, and have somebody look then. Each time is a task of its own: one that is being
+-- performed ends, and must not take the next time with it.
 create function amzmp._set_clock(account_id bigint, prices amzmp.offer_price[], stocks amzmp.offer_stock[])
     returns void
     language plpgsql
@@ -396,7 +397,7 @@ begin
     where l.account_id = _set_clock.account_id
         and l.recompute_at is not null;
     if next is not null then
-        perform amzmp._add_task(account_id, 'recompute_due', '', null, next);
+        perform amzmp._add_task(account_id, 'recompute_due', to_char(next at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), null, next);
     end if;
 end
 $$;

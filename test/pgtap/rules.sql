@@ -97,6 +97,11 @@ select is(with_rule('{"currency": "USD", "amount": 1, "minimum": 9.5}'), 10.00, 
 select ok(l.recompute_at between now() + interval '23 hours' and now() + interval '25 hours', 'it is computed again when the rate grows old')
     from amzmp.listing as l where l.sku = 'MUG' and l.channel_id = :de;
 select ok(exists (select from amzmp.task where kind = 'recompute_due' and due_at > now()), 'by a task that waits for that');
+update amzmp.task set subject = 'under way', due_at = now() + interval '10 minutes' where kind = 'recompute_due';
+update amzmp.listing set recompute_at = now() where sku = 'MUG';
+select amzmp._task_recompute_due(:account_id, 'under way', '{}') \g /dev/null
+select ok(exists (select from amzmp.task where kind = 'recompute_due' and subject <> 'under way' and due_at > now() + interval '23 hours'),
+    'the next time does not end with the task that is performed');
 update amzmp.fx_rate set as_of = as_of - interval '2 days';
 select is(with_rule('{"currency": "USD", "amount": 5}'), 10.00, 'an old rate makes no new price');
 select alike((select message from amzmp.penalty where subject = 'MUG' and channel_id = (select de from this)), 'the rate from USD to EUR of % is too old', 'which is said');
