@@ -95,7 +95,11 @@ begin
             from amzmp.inventory as i
             where i.account_id = _flow_send_updated_product_stock.account_id
                 and i.quantity_differs
+            union
+            select o.sku
+            from amzmp._overtaking_skus(_flow_send_updated_product_stock.account_id) as o (sku)
         ), jsonb_build_object('flow_run', flow_run_id));
+    perform amzmp._age_requests(account_id);
 end
 $$;
 

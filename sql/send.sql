@@ -87,6 +87,9 @@ begin
         from amzmp.inventory as i
         where i.account_id = _differing_skus.account_id
             and i.quantity_differs
+        union
+        select o.sku
+        from amzmp._overtaking_skus(_differing_skus.account_id) as o (sku)
     );
 end
 $$;
@@ -94,6 +97,7 @@ $$;
 /*
  * What has to be sent for these SKUs, and how urgently: one row per listing. Priorities: 10 sold out, 20 less stock,
  * 30 more or unknown stock, 40 price, 50 details. finished are requests that are being completed and no longer count.
+ * What a feed carries is left to it, but for stock that falls below what the feed says.
  */
 create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[])
     returns table (channel_id bigint, sku text, priority smallint, not_before timestamptz, cause jsonb)
@@ -106,7 +110,11 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    with price as (
+    with flying as materialized (
+        select f.channel_id, f.sku
+        from amzmp._in_feeds(_due_sends.account_id, _due_sends.skus) as f
+        where f.price is not null
+    ), price as (
         select l.channel_id, l.sku, 40 as priority, now() as not_before, l.cause
         from amzmp.channel as c
         join amzmp.listing as l
@@ -115,6 +123,7 @@ begin
             and c.active
             and not c.dropped
             and l.price_differs
+            and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
             and not amzmp._penalised(l.account_id, 'price', l.channel_id, l.sku)
     ), details as (
         select l.channel_id, l.sku, 50 as priority, now() as not_before, l.cause
@@ -125,13 +134,14 @@ begin
             and c.active
             and not c.dropped
             and l.details_differ
+            and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
             and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
-                when i.desired_quantity = i.remote_quantity then 50
+                when i.desired_quantity = i.remote_quantity and s.ceiling is null then 50
                 when i.desired_quantity = 0 then 10
-                when i.desired_quantity < i.remote_quantity then 20
+                when i.desired_quantity < i.remote_quantity or i.desired_quantity < s.ceiling then 20
                 else 30
             end as priority,
             coalesce(w.wait_until, now()) as not_before, i.cause
@@ -141,9 +151,10 @@ begin
         join amzmp.listing as l
             on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)
         left join amzmp._price_first(_due_sends.account_id, _due_sends.skus) as w on w.sku = i.sku
+        left join amzmp._stock_in_feeds(_due_sends.account_id, _due_sends.skus) as s on s.sku = i.sku
         where i.account_id = _due_sends.account_id
             and i.sku = any (_due_sends.skus)
-            and i.quantity_differs
+            and amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
             and l.listed
             and l.fulfillment = 'merchant'
             and not amzmp._penalised(i.account_id, 'stock', 0, i.sku)
@@ -199,10 +210,11 @@ $$;
 /*
  * Queue what is due. A listing with a request that waits gets no second one, the first is made more urgent where need
  * be (not one that is being retried: it waits for a reason); one whose request is under way is planned again by the
- * handler of the answer. Returns how many requests were made.
+ * handler of the answer. Where bulk is allowed, what has no room beside the requests that wait is left to feeds
+ * (planner.sql), unless it prevents overselling. Returns how many requests were made.
  */
 create function amzmp._plan_sends(account_id bigint, skus text[] default null, cause jsonb default null,
-    finished bigint[] default '{}')
+    finished bigint[] default '{}', bulk boolean default true)
     returns bigint
     language plpgsql
     volatile
@@ -211,8 +223,10 @@ create function amzmp._plan_sends(account_id bigint, skus text[] default null, c
 as $$
 #variable_conflict use_column
 declare
+    room constant bigint := case when bulk then amzmp._patch_room(account_id) end;
     planned bigint;
     hurried bigint;
+    unplanned bigint;
 begin
     if not exists (
         select
@@ -247,28 +261,39 @@ begin
             and r.operation = 'patchListingsItem'
             and (r.priority > d.priority or r.not_before > d.not_before)
         returning 1
+    ), fresh as (
+        select d.*, row_number() over (order by d.priority, d.not_before, d.sku) as place
+        from due as d
+        where not exists (
+            select from waiting as w where (w.channel_id, w.subject) = (d.channel_id, d.sku)
+        )
     ), added as (
         insert into amzmp.request (account_id, operation, priority, not_before, params, render, handler, subject_kind,
             subject, channel_id, cause)
         select _plan_sends.account_id, 'patchListingsItem', d.priority, d.not_before, '{}', '_render_patch',
             '_handle_patch', 'listing', d.sku, d.channel_id, coalesce(_plan_sends.cause, d.cause)
-        from due as d
-        where not exists (
-            select from waiting as w where (w.channel_id, w.subject) = (d.channel_id, d.sku)
-        )
+        from fresh as d
+        where d.priority <= 20
+            or room is null
+            or d.place <= room
         returning 1
     )
-    select (select count(*) from added), (select count(*) from sooner) into planned, hurried;
+    select (select count(*) from added), (select count(*) from sooner), (select count(*) from fresh)
+    into planned, hurried, unplanned;
+    unplanned := unplanned - planned;
 
     if planned + hurried > 0 then
         perform amzmp._wake();
         perform amzmp._look_for_prices(account_id, skus);
     end if;
+    if unplanned > 0 then
+        perform amzmp._plan_bulk(account_id, interval '1 second');
+    end if;
     return planned;
 end
 $$;
 
-comment on function amzmp._plan_sends(bigint, text[], jsonb, bigint[]) is 'Inner: queue PATCH requests for what differs, for these SKUs or for all of the account.';
+comment on function amzmp._plan_sends(bigint, text[], jsonb, bigint[], boolean) is 'Inner: queue PATCH requests for what differs, for these SKUs or for all of the account.';
 
 -- Stock that waits until an offer shows its price: look whether it does. Whoever reads the answer plans again.
 create function amzmp._look_for_prices(account_id bigint, skus text[])
@@ -494,11 +519,17 @@ begin
     select r.request_id, l, i,
         case
             when (l.price_differs or l.in_flight_request = r.request_id and l.in_flight_price is not null)
+                and not exists (
+                    select
+                    from amzmp._in_feeds(acc, array[l.sku]) as f
+                    where f.channel_id = l.channel_id and f.price is not null
+                )
                 and not amzmp._penalised(l.account_id, 'price', l.channel_id, l.sku)
             then round(l.desired_price, m.currency_decimals)
         end,
         case
-            when (i.quantity_differs or i.in_flight_request = r.request_id)
+            when (amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
+                    or i.in_flight_request = r.request_id)
                 and l.listed
                 and l.fulfillment = 'merchant'
                 and w.sku is null
@@ -509,6 +540,11 @@ begin
         end,
         case
             when (l.details_differ or l.in_flight_request = r.request_id and l.in_flight_details is not null)
+                and not exists (
+                    select
+                    from amzmp._in_feeds(acc, array[l.sku]) as f
+                    where f.channel_id = l.channel_id and f.price is not null
+                )
                 and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
             then l.desired_details
         end
@@ -519,6 +555,7 @@ begin
     left join amzmp.inventory as i
         on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
     left join amzmp._price_first(acc, asked) as w on w.sku = l.sku
+    left join amzmp._stock_in_feeds(acc, asked) as s on s.sku = l.sku
     where c.active
         and not c.dropped
         and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id]);
@@ -584,10 +621,15 @@ begin
         from facet as f
         where f.quantity is not null
             and (i.account_id, i.sku, i.fulfillment_channel) = (account.account_id, (f.listing).sku, 'DEFAULT')
+    ), overtaking as materialized (
+        select amzmp._note_overtaking(account.account_id, array_agg((f.listing).sku), array_agg(f.quantity))
+        from facet as f
+        where f.quantity is not null
     )
     select f.request_id, amzmp._listing_params(account.seller_id, (f.listing).sku, m.marketplace_id, m.language),
         amzmp._patch_body(m, f.listing, f.inventory, f.price, f.quantity, f.details)
-    from facet as f
+    from overtaking as o
+    cross join facet as f
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, (f.listing).channel_id)
     join amzmp.marketplace as m using (marketplace_id);
 end

@@ -168,6 +168,7 @@ read_lane(Lane *lane, uint64 i)
 	char *app_class = column_text(i, 14);
 	int64 application = column_int64(i, 10);
 	bool sandbox = DatumGetBool(column(i, 17, &isnull)) && !isnull;
+	const char *feed_type;
 
 	memset(lane, 0, sizeof(Lane));
 	lane->account_id = column_int64(i, 1);
@@ -181,6 +182,7 @@ read_lane(Lane *lane, uint64 i)
 	lane->exchanges_code = strcmp(lane->operation, "exchangeAuthorizationCode") == 0;
 	lane->talks_to_queue =
 		strcmp(lane->operation, "receiveMessage") == 0 || strcmp(lane->operation, "deleteMessageBatch") == 0;
+	feed_type = strchr(lane->operation, ':');
 	lane->rate = column_double(i, 12);
 	lane->time_scale = column_double(i, 19);
 
@@ -195,7 +197,11 @@ read_lane(Lane *lane, uint64 i)
 		add_demand(lane, PLAN_ACCOUNT_SANDBOX, lane->account_id, "sandbox", 5, 15);
 		return;
 	}
-	add_demand(lane, PLAN_ACCOUNT_OPERATION, lane->account_id, column_text(i, 18), lane->rate, column_double(i, 13));
+	/* an operation for one type of feeds, whose plan takes the operation's place (sql/feed.sql) */
+	if (feed_type != NULL)
+		add_demand(lane, PLAN_ACCOUNT_FEED_TYPE, lane->account_id, feed_type + 1, lane->rate, column_double(i, 13));
+	else
+		add_demand(lane, PLAN_ACCOUNT_OPERATION, lane->account_id, column_text(i, 18), lane->rate, column_double(i, 13));
 	if (app_class != NULL)
 		add_demand(lane, PLAN_APPLICATION_CLASS, application, app_class, column_double(i, 15), column_double(i, 16));
 }

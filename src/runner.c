@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "processes.h"
 #include "runner.h"
+#include "transfer.h"
 #include "worker.h"
 
 #define LINGER_MS			60000
@@ -178,7 +179,11 @@ perform_one(bool own, MemoryContext keep)
 		return false;
 	debug_query_string = task.kind;
 	pgstat_report_activity(STATE_RUNNING, task.kind);
-	task.error = worker_transaction(perform, &task, own, false, keep);
+	/* the one task that waits for the network, so it brings its own transactions */
+	if (own && strcmp(task.kind, "transfer") == 0)
+		task.error = transfer_perform(task.account_id, task.task_id, keep);
+	else
+		task.error = worker_transaction(perform, &task, own, false, keep);
 	if (task.error != NULL && (error = worker_transaction(record_failure, &task, own, false, keep)) != NULL)
 	{
 		worker_log_error("recording a task's failure", error);

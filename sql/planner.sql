@@ -1,0 +1,413 @@
+/*
+ * planner.sql
+ *	  Single calls or feeds: how a large backlog reaches Amazon soonest.
+ *
+ * Single calls (PATCH) begin to work at once, at the rate of their usage plan. A feed works for nobody until Amazon has
+ * processed it, and then for all it carries. Both run beside each other, so a backlog of n is gone soonest when both
+ * end at the same time T:
+ *
+ *		rate × T = what goes by single calls		T = base + pace × what goes by feed
+ *
+ * base and pace are learned from the account's own feeds. What single calls manage while a feed would be under way
+ * (the window) is queued at once by amzmp._plan_sends; only what has no room there comes here, after a pause in which
+ * the rest of a large change arrives. Whatever prevents overselling is always a single call.
+ *
+ * A feed is planned only when its usage plan has a token for it, so that values are read late.
+ */
+
+-- Single calls a second of the wall clock; infinity where there is no limit.
+create function amzmp._patch_rate(account_id bigint)
+    returns double precision
+    language sql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce(nullif(coalesce(u.rate, (o.rate * a.rate_scale * a.time_scale)::double precision), 0), 'infinity')
+    from amzmp.account as a
+    join amzmp.operation as o on o.name = 'patchListingsItem'
+    left join amzmp._usage() as u on (u.scope, u.owner_id, u.name) = ('operation', a.account_id, o.plan)
+    where a.account_id = _patch_rate.account_id;
+end;
+
+/*
+ * How long feeds take: seconds for any, and seconds more for each message. The slope is taken from feeds of different
+ * sizes only; one below 0 is noise.
+ */
+create function amzmp._feed_pace(account_id bigint, out base double precision, out pace double precision)
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    with recent as (
+        select f.messages::double precision as messages,
+            extract(epoch from f.processed_at - f.created_at)::double precision as seconds
+        from amzmp.feed as f
+        where f.account_id = _feed_pace.account_id
+            and f.state = 'done'
+            and f.processed_at > now() - interval '7 days'
+        order by f.feed_id desc
+        limit 10
+    ), fitted as (
+        select avg(r.messages) as messages, avg(r.seconds) as seconds,
+            case
+                when count(*) >= 3 and max(r.messages) > 2 * min(r.messages)
+                then greatest(regr_slope(r.seconds, r.messages), 0)
+                else 0
+            end as slope
+        from recent as r
+    )
+    select coalesce(case when f.seconds is not null then greatest(f.seconds - f.slope * f.messages, 0) end,
+            extract(epoch from amzmp._account_interval(_feed_pace.account_id, 0, 'feed_expected'))::double precision),
+        coalesce(f.slope, 0)
+    from fitted as f;
+end;
+
+-- Why no feed is made now; null where feeds are made.
+create function amzmp._no_feeds(account_id bigint)
+    returns text
+    language plpgsql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    paused_until timestamptz;
+begin
+    if not coalesce(amzmp._setting_bool(account_id, 0, 'bulk_feeds'), false) then
+        return 'the setting bulk_feeds is off';
+    elsif amzmp._patch_rate(account_id) = 'infinity' then
+        return 'single calls have no limit';
+    end if;
+    select max(r.ended_at) + amzmp._account_interval(_no_feeds.account_id, 0, 'feed_pause')
+    into paused_until
+    from (
+        select f.state, f.ended_at
+        from amzmp.feed as f
+        where f.account_id = _no_feeds.account_id
+            and not f.open
+            and f.messages is not null
+        order by f.ended_at desc
+        limit 2
+    ) as r
+    having count(*) filter (where r.state <> 'done') = 2;
+    if paused_until > now() then
+        return format('the last two feeds failed, none is made before %s', paused_until::timestamptz(0));
+    end if;
+    return null;
+end
+$$;
+
+-- How many single calls that can wait are queued.
+create function amzmp._patches_waiting(account_id bigint, most bigint)
+    returns bigint
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select count(*)
+    from (
+        select
+        from amzmp.request as r
+        where (r.account_id, r.operation, r.state) = (_patches_waiting.account_id, 'patchListingsItem', 'due')
+            and r.priority > 20
+        limit _patches_waiting.most
+    ) as w;
+end;
+
+-- How many more single calls may be queued before feeds are the better way; null: any number.
+create function amzmp._patch_room(account_id bigint)
+    returns bigint
+    language plpgsql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    room bigint;
+begin
+    if not coalesce(amzmp._setting_bool(account_id, 0, 'bulk_feeds'), false) or amzmp._no_feeds(account_id) is not null then
+        return null;
+    end if;
+    room := greatest(amzmp._setting_int(account_id, 0, 'feed_minimum'),
+        amzmp._patch_rate(account_id) * (amzmp._feed_pace(account_id)).base);
+    return greatest(room - amzmp._patches_waiting(account_id, room), 0);
+end
+$$;
+
+-- Something has no room beside the single calls that wait: look at it in a while.
+create function amzmp._plan_bulk(account_id bigint, pause interval)
+    returns void
+    language sql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select amzmp._add_task(account_id, 'bulk', '', null, now() + pause, jsonb_build_object('since', now()));
+end;
+
+/*
+ * The division of an account's backlog, one row per channel. seconds: until all of the account's is at Amazon, the
+ * same in each row.
+ */
+create function amzmp._bulk_plan(account_id bigint)
+    returns table (channel_id bigint, backlog bigint, by_feed bigint, queued bigint, seconds double precision)
+    rows 5
+    language plpgsql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    rate constant double precision := amzmp._patch_rate(account_id);
+    base double precision;
+    pace double precision;
+    least_feed constant integer := amzmp._setting_int(account_id, 0, 'feed_minimum');
+    waiting constant bigint := amzmp._patches_waiting(account_id, null);
+    possible constant boolean := amzmp._no_feeds(account_id) is null;
+begin
+    select p.base, p.pace into base, pace from amzmp._feed_pace(_bulk_plan.account_id) as p;
+    return query
+    with place as (
+        select c.channel_id, (
+                select count(*)
+                from amzmp._bulk_offers(c.account_id, c.channel_id, amzmp._bulk_skus(c.account_id, c.channel_id))
+            ) as backlog
+        from amzmp.channel as c
+        where c.account_id = _bulk_plan.account_id
+            and c.active
+            and not c.dropped
+    ), best as (
+        select sum(p.backlog) as total,
+            case
+                when possible
+                then greatest(floor((sum(p.backlog) + waiting - rate * base) / (1 + rate * pace)), 0)::bigint
+                else 0
+            end as by_feed
+        from place as p
+    ), shared as (
+        select p.channel_id, p.backlog, b.total,
+            least(p.backlog, greatest(b.by_feed - coalesce(sum(p.backlog) over (
+                order by p.backlog desc, p.channel_id rows between unbounded preceding and 1 preceding), 0), 0))::bigint as by_feed
+        from place as p, best as b
+    ), decided as (
+        select s.channel_id, s.backlog, s.total, case when s.by_feed >= least_feed then s.by_feed else 0 end as by_feed
+        from shared as s
+    )
+    select d.channel_id, d.backlog, d.by_feed, waiting,
+        greatest((d.total + waiting - sum(d.by_feed) over ()) / rate,
+            case when sum(d.by_feed) over () > 0 then base + pace * sum(d.by_feed) over () else 0 end)
+    from decided as d;
+end
+$$;
+
+/*
+ * When the next feed may be submitted, and how many may be by now beside those under way to it.
+ */
+create function amzmp._feed_tokens(account_id bigint, out free integer, out next_at timestamptz)
+    language sql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    with plan as (
+        select coalesce(u.tokens, t.burst)::double precision as tokens,
+            coalesce(u.rate, (t.rate * a.rate_scale * a.time_scale)::double precision) as rate,
+            (
+                select count(*)
+                from amzmp.feed as f
+                where f.account_id = a.account_id
+                    and f.state in ('planned', 'built', 'document_created', 'uploaded')
+            ) as waiting
+        from amzmp.account as a
+        join amzmp.feed_type as t on t.name = 'JSON_LISTINGS_FEED'
+        left join amzmp._usage() as u on (u.scope, u.owner_id, u.name) = ('feed_type', a.account_id, t.name)
+        where a.account_id = _feed_tokens.account_id
+    )
+    select greatest(floor(p.tokens) - p.waiting, 0)::integer,
+        now() + make_interval(secs => least(greatest(p.waiting + 1 - p.tokens, 0.1) / nullif(p.rate, 0), 600))
+    from plan as p;
+end;
+
+/*
+ * Plan feeds of a channel for so many SKUs, as many feeds as are allowed. Returns how many were planned.
+ */
+create function amzmp._plan_feeds(account_id bigint, channel_id bigint, skus bigint, most integer, reason text)
+    returns integer
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    chunk constant integer := amzmp._setting_int(account_id, 0, 'feed_chunk');
+    feeds constant integer := least(ceil(skus / chunk::numeric), most);
+    planned bigint[];
+begin
+    with added as (
+        insert into amzmp.feed (account_id, channel_id, planned, reason)
+        select _plan_feeds.account_id, _plan_feeds.channel_id, least(chunk, _plan_feeds.skus - (n - 1) * chunk), _plan_feeds.reason
+        from generate_series(1, feeds) as n
+        returning feed_id
+    )
+    select array_agg(a.feed_id) into planned from added as a;
+    perform amzmp._add_task(account_id, 'feed', p.feed_id::text, null, now())
+    from unnest(planned) as p (feed_id);
+    return coalesce(cardinality(planned), 0);
+end
+$$;
+
+-- Inner, own runner: divide what has no room beside the single calls that wait.
+create function amzmp._task_bulk(account_id bigint, subject text, argument jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    share record;
+    tokens record;
+    made integer := 0;
+    asked integer := 0;
+    direct bigint := 0;
+begin
+    -- the rest of the change is still being read, but do not wait for a shop that never rests
+    if exists (select from amzmp._sources_with_work()) and now() < (argument ->> 'since')::timestamptz + interval '30 seconds' then
+        perform amzmp._add_task(account_id, 'bulk', '', null, now() + interval '0.5 seconds', argument);
+        return;
+    end if;
+    perform amzmp._drop_late_feeds(account_id);
+    select t.free, t.next_at into tokens from amzmp._feed_tokens(_task_bulk.account_id) as t;
+    for share in
+        select p.* from amzmp._bulk_plan(_task_bulk.account_id) as p order by p.by_feed desc
+    loop
+        direct := direct + share.backlog - share.by_feed;
+        -- single calls take what is most urgent; a feed that is built later finds the rest
+        if share.backlog > share.by_feed then
+            perform amzmp._plan_sends(account_id, array(
+                    select o.sku
+                    from amzmp._bulk_offers(_task_bulk.account_id, share.channel_id,
+                            amzmp._bulk_skus(_task_bulk.account_id, share.channel_id)) as o
+                    order by o.quantity is null, o.since, o.sku
+                    limit share.backlog - share.by_feed
+                ), null, '{}', false);
+        end if;
+        if share.by_feed > 0 then
+            asked := asked + ceil(share.by_feed / amzmp._setting_int(account_id, 0, 'feed_chunk')::numeric);
+            made := made + amzmp._plan_feeds(account_id, share.channel_id, share.by_feed, tokens.free - made,
+                format('%s SKUs wait, single calls alone would need %s s, with feeds %s s', share.backlog,
+                    ((share.backlog + share.queued) / amzmp._patch_rate(account_id))::numeric(20, 0), share.seconds::numeric(20, 0)));
+        end if;
+    end loop;
+    if made < asked then
+        perform amzmp._add_task(account_id, 'bulk', '', null, tokens.next_at, argument);
+    end if;
+end
+$$;
+
+-- Feeds that were not submitted in time carry old values: give them up.
+create function amzmp._drop_late_feeds(account_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform amzmp._end_feed(f, 'cancelled', 'it was not submitted in time')
+    from amzmp.feed as f
+    where f.account_id = _drop_late_feeds.account_id
+        and f.state in ('planned', 'built', 'document_created', 'uploaded')
+        and f.created_at < now() - amzmp._account_interval(f.account_id, 0, 'feed_deadline')
+        and not exists (
+            select
+            from amzmp.request as r
+            where (r.account_id, r.subject_kind, r.subject) = (f.account_id, 'feed', f.feed_id::text)
+                and (r.state <> 'due' or r.operation = 'getFeeds')
+        );
+end
+$$;
+
+/*
+ * What waits long becomes more urgent, a step for each patience, up to where only what prevents overselling goes
+ * before it.
+ */
+create function amzmp._age_requests(account_id bigint)
+    returns bigint
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    patience constant interval := amzmp._account_interval(account_id, 0, 'send_patience');
+    hurried bigint;
+begin
+    update amzmp.request as r
+    set priority = 20
+    where (r.account_id, r.operation, r.state) = (_age_requests.account_id, 'patchListingsItem', 'due')
+        and r.priority > 20
+        and r.created_at < now() - patience;
+    get diagnostics hurried = row_count;
+    return hurried;
+end
+$$;
+
+insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
+values
+    (true, 'send_patience', 'account', 'interval', 'Patience of what can wait', '"00:30:00"', 1, 86400,
+        'Prices and rising stock that waited this long are as urgent as stock that falls.');
+
+/*
+ * The plan for what waits now.
+ */
+create function amzmp._send_plan(channel text)
+    returns table (way text, skus bigint, calls bigint, seconds numeric, reason text)
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    place constant amzmp.channel := amzmp._channel(channel);
+    rate constant double precision := amzmp._patch_rate(place.account_id);
+    refusal constant text := amzmp._no_feeds(place.account_id);
+    chunk constant integer := amzmp._setting_int(place.account_id, 0, 'feed_chunk');
+    pace record;
+    plan record;
+    urgent bigint;
+begin
+    select * into plan from amzmp._bulk_plan(place.account_id) as p where p.channel_id = place.channel_id;
+    select * into pace from amzmp._feed_pace(place.account_id);
+    select count(*) into urgent
+    from amzmp.request as r
+    where (r.account_id, r.operation, r.state) = (place.account_id, 'patchListingsItem', 'due')
+        and r.channel_id = place.channel_id
+        and r.priority <= 20;
+    return query
+    select v.way, v.skus, v.calls, v.seconds::numeric(20, 1), v.reason
+    from (
+        values ('urgent single calls', urgent, urgent, urgent / rate, 'stops and stock that falls go before everything else'),
+            ('single calls', plan.queued + plan.backlog - plan.by_feed, plan.queued + plan.backlog - plan.by_feed,
+                (plan.queued + plan.backlog - plan.by_feed) / rate,
+                format('%s a second; queued calls of all the account''s channels count', rate)),
+            ('feeds', plan.by_feed, ceil(plan.by_feed / chunk::numeric)::bigint,
+                case when plan.by_feed > 0 then pace.base + pace.pace * plan.by_feed else 0 end,
+                coalesce(refusal, format('a feed takes about %s s and %s ms a message', pace.base::numeric(20, 1),
+                    (1000 * pace.pace)::numeric(20, 3))))
+    ) as v (way, skus, calls, seconds, reason);
+end
+$$;
+
+select amzmp._expose('amzmp._send_plan(text)', 'amzmp_reader',
+    'How what waits in a channel would go to Amazon, and how long that takes: urgent single calls, single calls, feeds.');

@@ -1,0 +1,400 @@
+/*
+ * document.c
+ *	  Documents of feeds and reports as streams of gzip, in chunks of a table.
+ *
+ * A document is written front to back, packed as it comes, and never whole in memory: the writer holds one chunk of
+ * packed bytes, and amzmp._write_document takes its lines from a cursor. Reading unpacks all of it, because what
+ * follows (an upload, a processing report) needs it in one piece.
+ *
+ * What is in a document, and whose it is, is sql/document.sql's affair. Feeds hold no personal data and are not sealed.
+ */
+#include "postgres.h"
+
+#include <zlib.h>
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "document.h"
+
+#define CHUNK_BYTES (256 * 1024)
+#define CURSOR_ROWS 500
+#define GZIP_WINDOW (15 + 16) /* zlib: largest window, gzip's header and trailer */
+#define GZIP_MEMORY 8
+#define MOST_READ   ((Size) 512 * 1024 * 1024)
+#define SEPARATOR   ",\n"
+
+struct DocumentWriter
+{
+	int64 account_id;
+	int64 document_id;
+	int32 position; /* of the next chunk */
+	int64 bytes;
+	int64 packed_bytes;
+	z_stream stream;
+	SPIPlanPtr insert;
+	bytea *chunk; /* CHUNK_BYTES of room behind its header */
+};
+
+/* zlib's memory goes with the memory context, whatever ends the transaction. */
+static voidpf
+zlib_alloc(voidpf context, uInt items, uInt size)
+{
+	return MemoryContextAllocExtended(context, (Size) items * size, MCXT_ALLOC_NO_OOM);
+}
+
+static void
+zlib_free(voidpf context, voidpf memory)
+{
+	pfree(memory);
+}
+
+static void
+zlib_prepare(z_stream *stream)
+{
+	memset(stream, 0, sizeof(*stream));
+	stream->zalloc = zlib_alloc;
+	stream->zfree = zlib_free;
+	stream->opaque = CurrentMemoryContext;
+}
+
+/*
+ * Writing
+ */
+
+static SPIPlanPtr
+prepare(const char *sql, int count, Oid *types)
+{
+	SPIPlanPtr plan = SPI_prepare(sql, count, types);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+static void
+execute(SPIPlanPtr plan, Datum *values, int expected)
+{
+	int code = SPI_execute_plan(plan, values, NULL, false, 0);
+
+	if (code != expected)
+		elog(ERROR, "writing a document: %s", SPI_result_code_string(code));
+}
+
+static DocumentWriter *
+make_writer(int64 account_id, int64 document_id)
+{
+	Oid types[4] = {INT8OID, INT8OID, INT4OID, BYTEAOID};
+	DocumentWriter *writer = palloc0(sizeof(DocumentWriter));
+
+	writer->account_id = account_id;
+	writer->document_id = document_id;
+	writer->insert = prepare("insert into amzmp.document_chunk (account_id, document_id, position, content)"
+							 " values ($1, $2, $3, $4)",
+							 4, types);
+	writer->chunk = palloc(VARHDRSZ + CHUNK_BYTES);
+	return writer;
+}
+
+static void
+write_chunk(DocumentWriter *writer, Size length)
+{
+	Datum values[4] = {Int64GetDatum(writer->account_id), Int64GetDatum(writer->document_id),
+					   Int32GetDatum(writer->position), PointerGetDatum(writer->chunk)};
+
+	if (length == 0)
+		return;
+	SET_VARSIZE(writer->chunk, VARHDRSZ + length);
+	execute(writer->insert, values, SPI_OK_INSERT);
+	writer->position++;
+	writer->packed_bytes += length;
+}
+
+static void
+offer_chunk(DocumentWriter *writer)
+{
+	writer->stream.next_out = (Bytef *) VARDATA(writer->chunk);
+	writer->stream.avail_out = CHUNK_BYTES;
+}
+
+DocumentWriter *
+document_begin(int64 account_id, int64 document_id)
+{
+	DocumentWriter *writer = make_writer(account_id, document_id);
+
+	zlib_prepare(&writer->stream);
+	if (deflateInit2(&writer->stream, Z_BEST_SPEED, Z_DEFLATED, GZIP_WINDOW, GZIP_MEMORY, Z_DEFAULT_STRATEGY) != Z_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	offer_chunk(writer);
+	return writer;
+}
+
+void
+document_append(DocumentWriter *writer, const char *data, Size length)
+{
+	writer->stream.next_in = (Bytef *) data;
+	writer->stream.avail_in = length;
+	writer->bytes += length;
+	while (writer->stream.avail_in > 0)
+	{
+		if (deflate(&writer->stream, Z_NO_FLUSH) != Z_OK)
+			elog(ERROR, "packing a document failed");
+		if (writer->stream.avail_out == 0)
+		{
+			write_chunk(writer, CHUNK_BYTES);
+			offer_chunk(writer);
+		}
+	}
+}
+
+static void
+note_size(DocumentWriter *writer)
+{
+	Oid types[4] = {INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum values[4] = {Int64GetDatum(writer->account_id), Int64GetDatum(writer->document_id),
+					   Int64GetDatum(writer->bytes), Int64GetDatum(writer->packed_bytes)};
+
+	execute(prepare("update amzmp.document set bytes = nullif($3, 0), packed_bytes = $4"
+					" where account_id = $1 and document_id = $2",
+					4, types),
+			values, SPI_OK_UPDATE);
+}
+
+void
+document_end(DocumentWriter *writer)
+{
+	int code;
+
+	do
+	{
+		code = deflate(&writer->stream, Z_FINISH);
+		if (code != Z_OK && code != Z_STREAM_END)
+			elog(ERROR, "packing a document failed");
+		write_chunk(writer, CHUNK_BYTES - writer->stream.avail_out);
+		offer_chunk(writer);
+	} while (code != Z_STREAM_END);
+	deflateEnd(&writer->stream);
+	note_size(writer);
+	pfree(writer->chunk);
+	pfree(writer);
+}
+
+void
+document_keep_packed(int64 account_id, int64 document_id, const char *data, Size length)
+{
+	DocumentWriter *writer = make_writer(account_id, document_id);
+
+	for (Size at = 0; at < length; at += CHUNK_BYTES)
+	{
+		Size part = Min(CHUNK_BYTES, length - at);
+
+		memcpy(VARDATA(writer->chunk), data + at, part);
+		write_chunk(writer, part);
+	}
+	note_size(writer);
+	pfree(writer->chunk);
+	pfree(writer);
+}
+
+/*
+ * Reading
+ */
+
+typedef struct Unpacked
+{
+	char *data;
+	Size length;
+	Size room;
+	Size most;
+} Unpacked;
+
+static void
+make_room(Unpacked *to)
+{
+	if (to->length < to->room)
+		return;
+	if (to->room >= to->most)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a document is larger than %zu bytes", to->most)));
+	to->room = Min(to->room * 2, to->most);
+	to->data = repalloc_huge(to->data, to->room + 1);
+}
+
+/* Unpack one chunk. Returns what zlib said last. */
+static int
+unpack(z_stream *stream, const bytea *chunk, Unpacked *to)
+{
+	int code = Z_OK;
+
+	stream->next_in = (Bytef *) VARDATA_ANY(chunk);
+	stream->avail_in = VARSIZE_ANY_EXHDR(chunk);
+	do
+	{
+		make_room(to);
+		stream->next_out = (Bytef *) to->data + to->length;
+		stream->avail_out = Min(to->room - to->length, (Size) PG_INT32_MAX);
+		code = inflate(stream, Z_NO_FLUSH);
+		to->length = (char *) stream->next_out - to->data;
+		/* nothing was left to do: no error, more comes with the next chunk */
+		if (code == Z_BUF_ERROR)
+			code = Z_OK;
+		if (code != Z_OK && code != Z_STREAM_END)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a document is no gzip")));
+		/* a full buffer may have left something inside zlib */
+	} while (code != Z_STREAM_END && (stream->avail_in > 0 || stream->avail_out == 0));
+	return code;
+}
+
+static Portal
+open_chunks(int64 account_id, int64 document_id)
+{
+	Oid types[2] = {INT8OID, INT8OID};
+	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
+
+	return SPI_cursor_open(NULL,
+						   prepare("select content from amzmp.document_chunk"
+								   " where account_id = $1 and document_id = $2 order by position",
+								   2, types),
+						   values, NULL, true);
+}
+
+/* The next value of a cursor's only column, or false. The row stays until SPI_freetuptable. */
+static bool
+next_value(Portal portal, Datum *value)
+{
+	bool isnull;
+
+	SPI_cursor_fetch(portal, true, 1);
+	if (SPI_processed == 0)
+		return false;
+	*value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return !isnull;
+}
+
+char *
+document_read(int64 account_id, int64 document_id, MemoryContext keep, Size most, Size *length)
+{
+	Unpacked to = {MemoryContextAlloc(keep, CHUNK_BYTES + 1), 0, CHUNK_BYTES, most};
+	Portal portal = open_chunks(account_id, document_id);
+	z_stream stream;
+	int code = Z_OK;
+	Datum value;
+
+	zlib_prepare(&stream);
+	if (inflateInit2(&stream, GZIP_WINDOW) != Z_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	while (next_value(portal, &value))
+	{
+		bytea *chunk = DatumGetByteaPP(value);
+
+		CHECK_FOR_INTERRUPTS();
+		if (code != Z_STREAM_END)
+			code = unpack(&stream, chunk, &to);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	inflateEnd(&stream);
+	if (code != Z_STREAM_END)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("document " INT64_FORMAT " is not whole", document_id)));
+	to.data[to.length] = '\0';
+	*length = to.length;
+	return to.data;
+}
+
+PG_FUNCTION_INFO_V1(amzmp_read_document);
+
+Datum
+amzmp_read_document(PG_FUNCTION_ARGS)
+{
+	MemoryContext keep = CurrentMemoryContext;
+	Size length;
+	char *data;
+	bytea *result;
+
+	SPI_connect();
+	data = document_read(PG_GETARG_INT64(0), PG_GETARG_INT64(1), keep, MOST_READ, &length);
+	SPI_finish();
+	result = MemoryContextAllocHuge(CurrentMemoryContext, VARHDRSZ + length);
+	SET_VARSIZE(result, VARHDRSZ + length);
+	memcpy(VARDATA(result), data, length);
+	pfree(data);
+	PG_RETURN_BYTEA_P(result);
+}
+
+/*
+ * amzmp._write_document(account_id, document_id, head, query, tail, most_bytes): head, the lines that the query gives
+ * for $1 = account_id and $2 = subject_id, parted by commas, and tail. Returns how many lines found room.
+ */
+
+static void
+append_text(DocumentWriter *writer, const char *text, int length)
+{
+	char *utf8 = pg_server_to_any(text, length, PG_UTF8);
+
+	document_append(writer, utf8, utf8 == text ? (Size) length : strlen(utf8));
+	if (utf8 != text)
+		pfree(utf8);
+}
+
+/* Write what the cursor gives, until it is empty or the next line has no room. */
+static int64
+append_lines(DocumentWriter *writer, Portal portal, int64 most_bytes)
+{
+	int64 lines = 0;
+	bool full = false;
+
+	do
+	{
+		SPI_cursor_fetch(portal, true, CURSOR_ROWS);
+		CHECK_FOR_INTERRUPTS();
+		for (uint64 i = 0; i < SPI_processed && !full; i++)
+		{
+			bool isnull;
+			Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+			text *line = DatumGetTextPP(value);
+
+			full = writer->bytes + (int64) (VARSIZE_ANY_EXHDR(line) + strlen(SEPARATOR)) > most_bytes;
+			if (full)
+				break;
+			if (lines++ > 0)
+				document_append(writer, SEPARATOR, strlen(SEPARATOR));
+			append_text(writer, VARDATA_ANY(line), VARSIZE_ANY_EXHDR(line));
+		}
+		full = full || SPI_processed < CURSOR_ROWS;
+		SPI_freetuptable(SPI_tuptable);
+	} while (!full);
+	return lines;
+}
+
+PG_FUNCTION_INFO_V1(amzmp_write_document);
+
+Datum
+amzmp_write_document(PG_FUNCTION_ARGS)
+{
+	int64 account_id = PG_GETARG_INT64(0);
+	Oid types[2] = {INT8OID, INT8OID};
+	Datum values[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(2)};
+	text *head = PG_GETARG_TEXT_PP(3);
+	char *query = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	text *tail = PG_GETARG_TEXT_PP(5);
+	int64 most_bytes = PG_GETARG_INT64(6) - VARSIZE_ANY_EXHDR(tail);
+	DocumentWriter *writer;
+	Portal portal;
+	int64 lines;
+
+	SPI_connect();
+	writer = document_begin(account_id, PG_GETARG_INT64(1));
+	append_text(writer, VARDATA_ANY(head), VARSIZE_ANY_EXHDR(head));
+	portal = SPI_cursor_open(NULL, prepare(query, 2, types), values, NULL, true);
+	lines = append_lines(writer, portal, most_bytes);
+	SPI_cursor_close(portal);
+	append_text(writer, VARDATA_ANY(tail), VARSIZE_ANY_EXHDR(tail));
+	document_end(writer);
+	SPI_finish();
+	PG_RETURN_INT64(lines);
+}
