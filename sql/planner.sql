@@ -276,7 +276,6 @@ declare
     tokens record;
     made integer := 0;
     asked integer := 0;
-    direct bigint := 0;
 begin
     -- the rest of the change is still being read, but do not wait for a shop that never rests
     if exists (select from amzmp._sources_with_work()) and now() < (argument ->> 'since')::timestamptz + interval '30 seconds' then
@@ -288,7 +287,6 @@ begin
     for share in
         select p.* from amzmp._bulk_plan(_task_bulk.account_id) as p order by p.by_feed desc
     loop
-        direct := direct + share.backlog - share.by_feed;
         -- single calls take what is most urgent; a feed that is built later finds the rest
         if share.backlog > share.by_feed then
             perform amzmp._plan_sends(account_id, array(
@@ -306,6 +304,18 @@ begin
                     ((share.backlog + share.queued) / amzmp._patch_rate(account_id))::numeric(20, 0), share.seconds::numeric(20, 0)));
         end if;
     end loop;
+    -- what no feed can carry has no other way
+    perform amzmp._plan_sends(account_id, array(
+            select d.sku
+            from unnest(amzmp._differing_skus(_task_bulk.account_id)) as d (sku)
+            except
+            select o.sku
+            from amzmp.channel as c
+            cross join lateral amzmp._bulk_offers(c.account_id, c.channel_id, amzmp._bulk_skus(c.account_id, c.channel_id)) as o
+            where c.account_id = _task_bulk.account_id
+                and c.active
+                and not c.dropped
+        ), null, '{}', false);
     if made < asked then
         perform amzmp._add_task(account_id, 'bulk', '', null, tokens.next_at, argument);
     end if;
