@@ -21,7 +21,7 @@ extern bool exchange_renew_token(HttpPool *pool, const Lane *lane);
 typedef struct ExchangeNews
 {
 	bool tokens; /* an access token arrived or was refused: waiting lanes can go on */
-	bool lanes;	 /* requests are due again, or an account became invalid: the lanes must be read again */
+	bool lanes;  /* requests are due again, or an account became invalid: the lanes must be read again */
 } ExchangeNews;
 
 /* Take what has arrived (at most a batch), judge it, write it to the tables in one transaction. Returns how many transfers. */

@@ -20,8 +20,8 @@ typedef struct Lane
 {
 	int64 account_id;
 	char operation[OPERATION_MAX]; /* with account_id the hash key */
-	TimestampTz next_at;		   /* when to look at it again; DT_NOEND = nothing due */
-	bool seen;					   /* by the refresh in progress */
+	TimestampTz next_at;           /* when to look at it again; DT_NOEND = nothing due */
+	bool seen;                     /* by the refresh in progress */
 	char method[8];
 	char path[160];
 	char endpoint[200];
@@ -29,8 +29,8 @@ typedef struct Lane
 	bool apply_in_runner;
 	bool exchanges_code; /* not a call: a consent code goes to Login with Amazon (sql/consent.sql) */
 	bool talks_to_queue; /* not a call: Amazon SQS, signed instead of carrying a token (sql/queue.sql) */
-	double rate;		 /* of the operation, for the back-off */
-	double time_scale;	 /* of a mock account's clock: Amazon's rates are per second of that */
+	double rate;         /* of the operation, for the back-off */
+	double time_scale;   /* of a mock account's clock: Amazon's rates are per second of that */
 	TokenKey token;
 	PlanDemand demand[PLAN_MAX_PER_CALL];
 	int demand_count;
@@ -50,7 +50,7 @@ typedef struct OutboxAnswer
 	int64 request_id;
 	int status;
 	const char *outcome; /* success, refused, lost */
-	const char *body;	 /* JSON text or NULL */
+	const char *body;    /* JSON text or NULL */
 	const char *error_code;
 	const char *error_message;
 	const char *amazon_request_id;
@@ -61,7 +61,7 @@ typedef struct OutboxDelay
 	int64 request_id;
 	int64 delay_ms;
 	const char *hold_reason; /* NULL = due again after the delay */
-	bool in_doubt;			 /* the attempt may have had its effect, or may still have it */
+	bool in_doubt;           /* the attempt may have had its effect, or may still have it */
 } OutboxDelay;
 
 typedef struct TokenSecrets

@@ -9,7 +9,7 @@
 
 #define MAX_SENDERS 64
 #define MAX_RUNNERS 64
-#define MAX_PAUSED 16
+#define MAX_PAUSED  16
 
 extern Size processes_shmem_size(void);
 extern void processes_shmem_init(void); /* called with AddinShmemInitLock held */

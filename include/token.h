@@ -11,10 +11,10 @@
 typedef struct TokenKey
 {
 	Oid database;
-	int32 scope;		  /* TokenScope */
-	int64 account_id;	  /* TOKEN_SELLER; else 0 */
+	int32 scope;          /* TokenScope */
+	int64 account_id;     /* TOKEN_SELLER; else 0 */
 	int64 application_id; /* grantless scopes */
-	int64 generation;	  /* account.generation or application.generation: changes with every set_credentials */
+	int64 generation;     /* account.generation or application.generation: changes with every set_credentials */
 } TokenKey;
 
 typedef enum TokenScope
@@ -26,7 +26,7 @@ typedef enum TokenScope
 
 typedef enum TokenState
 {
-	TOKEN_READY,		 /* `token` is filled */
+	TOKEN_READY,         /* `token` is filled */
 	TOKEN_BEING_RENEWED, /* somebody is at it, or just failed: come back when your latch is set, or in a second */
 	TOKEN_YOURS_TO_RENEW /* the caller now holds the lease: it must call token_store or token_give_up */
 } TokenState;

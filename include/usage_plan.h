@@ -12,9 +12,9 @@
 /* What a bucket belongs to. Hashed as raw bytes: fill it by usage_plan_key, or zero the struct before. */
 typedef struct PlanKey
 {
-	Oid database;				 /* pg_database.oid */
-	int32 scope;				 /* PlanScope */
-	int64 owner;				 /* account_id or application id, by scope */
+	Oid database;                /* pg_database.oid */
+	int32 scope;                 /* PlanScope */
+	int64 owner;                 /* account_id or application id, by scope */
 	char name[PLAN_NAME_LENGTH]; /* operation, class of operation, or feed type */
 } PlanKey;
 
@@ -64,8 +64,7 @@ extern void usage_plan_give_back(const PlanDemand *demand, int n, int count);
  * becomes the rate of the account's operation, the only plan that Amazon tells, unless that one demands no limit. http_status 0 = network fault. A 429
  * empties the buckets: a caller that knows from the message which plan it was passes that one alone.
  */
-extern void usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double learned_rate,
-								   int64 latency_us);
+extern void usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double learned_rate, int64 latency_us);
 
 /*
  * From now on trust no bucket: others may have spent what we did not see. Called after a standby was promoted. (A

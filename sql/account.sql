@@ -344,7 +344,8 @@ begin
             null, 'Create an account in that region: a refresh token covers one region.');
     elsif exists (select from amzmp.name n where n.name = _create_channel.name) then
         perform amzmp._fail('42710', format('the name "%s" is taken', name));
-    elsif exists (select from amzmp.channel c where c.account_id = a.account_id and c.marketplace_id = m.marketplace_id and not c.dropped) then
+    elsif exists (select from amzmp.channel c
+                   where c.account_id = a.account_id and c.marketplace_id = m.marketplace_id and not c.dropped) then
         perform amzmp._fail('42710', format('account "%s" has a channel for %s already', a.name, m.country_code));
     end if;
     insert into amzmp.channel (account_id, name, marketplace_id)

@@ -43,7 +43,8 @@ begin
             format('select amzmp.set_rate(%L, ''EUR'', ''SEK'', 11.25);', account));
     end if;
     insert into amzmp.fx_rate as x (account_id, from_currency, to_currency, as_of, rate, set_by)
-    values (acc, upper(_set_rate.from_currency), upper(_set_rate.to_currency), coalesce(_set_rate.as_of, now()), _set_rate.rate, amzmp._caller())
+    values (acc, upper(_set_rate.from_currency), upper(_set_rate.to_currency), coalesce(_set_rate.as_of, now()), _set_rate.rate,
+            amzmp._caller())
     on conflict (account_id, from_currency, to_currency, as_of) do update
     set rate = excluded.rate, set_by = excluded.set_by;
     -- rates are history only while somebody might ask for it

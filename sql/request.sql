@@ -186,7 +186,8 @@ begin
     elsif o.personal and not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
         perform amzmp._fail('42501', format('operation "%s" answers with buyers'' data', operation), null,
             format('GRANT amzmp_buyer_data TO %I;', amzmp._caller()));
-    elsif handler is not null and exists (select from pg_roles r where r.rolname = amzmp._caller() and (r.rolsuper or not r.rolcanlogin)) then
+    elsif handler is not null
+      and exists (select from pg_roles r where r.rolname = amzmp._caller() and (r.rolsuper or not r.rolcanlogin)) then
         perform amzmp._fail('AZ004', format('role "%s" cannot own a handler', amzmp._caller()),
             'A handler runs in a process whose session user is the role that queued the request.',
             'Queue it as a role with LOGIN that is not a superuser.');

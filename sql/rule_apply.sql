@@ -337,7 +337,8 @@ create type amzmp.stock_calc as (
 comment on type amzmp.stock_calc is 'Inner: the steps from the shop''s stock to the quantity that is offered, and what travels with it.';
 
 -- stock: what the shop says, null where it does not; buffer and handling: what settings say.
-create function amzmp._stock_calc(stock numeric, held bigint, lead_time integer, row_values jsonb, rules jsonb, buffer integer, handling integer)
+create function amzmp._stock_calc(stock numeric, held bigint, lead_time integer, row_values jsonb, rules jsonb, buffer integer,
+    handling integer)
     returns amzmp.stock_calc
     language plpgsql
     stable

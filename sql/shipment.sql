@@ -100,7 +100,8 @@ create function amzmp._open_units(account_id bigint, amazon_order_id text, skip 
     as $$
     select i.order_item_id,
            greatest(0, least(coalesce(i.quantity_unfulfilled, i.quantity_ordered) + coalesce(own.in_edited, 0),
-                             coalesce(i.quantity_fulfilled + i.quantity_unfulfilled, i.quantity_ordered) - coalesce(own.in_others, 0)))::integer
+                             coalesce(i.quantity_fulfilled + i.quantity_unfulfilled, i.quantity_ordered)
+                             - coalesce(own.in_others, 0)))::integer
       from amzmp.order_item i
       left join lateral (
             select sum(x.quantity) filter (where s.package_reference is distinct from skip) as in_others,

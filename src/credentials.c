@@ -35,8 +35,8 @@ credentials_define_settings(void)
 	DefineCustomStringVariable("amzmp.allowed_hosts", "Hosts beside loopback that a mock account's endpoint may name.",
 							   "A comma-separated list.", &allowed_hosts, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("amzmp.node_identity", "Name of this node, kept outside the data directory.",
-							   "A copy of the data directory does not have it, and so does not send.", &node_identity, "",
-							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+							   "A copy of the data directory does not have it, and so does not send.", &node_identity,
+							   "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -72,8 +72,9 @@ amzmp_read_credentials_file(PG_FUNCTION_ARGS)
 						errhint("Name a file in amzmp.credentials_dir, without a path.")));
 	fd = OpenTransientFile(psprintf("%s/%s", credentials_dir, name), O_RDONLY | O_NOFOLLOW | PG_BINARY);
 	if (fd < 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open credentials file \"%s\": %m", name),
-						errhint("It is looked for in the directory that amzmp.credentials_dir names, by the server's user.")));
+		ereport(ERROR,
+				(errcode_for_file_access(), errmsg("could not open credentials file \"%s\": %m", name),
+				 errhint("It is looked for in the directory that amzmp.credentials_dir names, by the server's user.")));
 	check_file(fd, name);
 	length = read(fd, content, MAX_CREDENTIALS_FILE);
 	if (length < 0)

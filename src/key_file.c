@@ -64,10 +64,9 @@ check_key_file(char **newval, void **extra, GucSource source)
 void
 key_file_define_settings(void)
 {
-	DefineCustomStringVariable(
-		"amzmp.key_file", "Names the file of the keys that seal secrets and personal data.",
-		"Readable by the server's user alone. Keep a copy of it apart from the database's backups.", &key_file, "",
-		PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_key_file, NULL, NULL);
+	DefineCustomStringVariable("amzmp.key_file", "Names the file of the keys that seal secrets and personal data.",
+							   "Readable by the server's user alone. Keep a copy of it apart from the database's backups.",
+							   &key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_key_file, NULL, NULL);
 }
 
 /* ---------------------------------------------------------------------------
@@ -105,9 +104,8 @@ check_file(const struct stat *file)
 		return problem("The key file belongs neither to the server's user nor to root.", HINT_REPAIR);
 	if ((file->st_uid == geteuid() && (file->st_mode & (S_IRWXG | S_IRWXO))) ||
 		(file->st_uid == 0 && (file->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO))))
-		return problem(
-			"Others can read or write the key file.",
-			"Its mode must be 0600 or less if it belongs to the server's user, 0640 or less if it belongs to root.");
+		return problem("Others can read or write the key file.",
+					   "Its mode must be 0600 or less if it belongs to the server's user, 0640 or less if it belongs to root.");
 	if (file->st_size == 0)
 		return problem("The key file is empty.", HINT_REPAIR);
 	if (file->st_size > MAX_FILE_SIZE)
@@ -203,9 +201,9 @@ parse_key_file(const char *text, const char *end)
 				valid = false;
 			explicit_bzero(&key, sizeof(key));
 			if (!valid)
-				return problem(
-					psprintf("Line %d of the key file is not a key, repeats a key's id, or is one too many.", line),
-					"A line is a number from 1 to 4294967295, a space and 64 hexadecimal digits.");
+				return problem(psprintf("Line %d of the key file is not a key, repeats a key's id, or is one too many.",
+										line),
+							   "A line is a number from 1 to 4294967295, a space and 64 hexadecimal digits.");
 		}
 		text = eol + 1;
 	}

@@ -20,9 +20,9 @@ amzmp_fail(PG_FUNCTION_ARGS)
 
 	if (strlen(state) != 5)
 		state = "XX000";
-	ereport(ERROR, (errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
-					errmsg_internal("%s", message), detail ? errdetail_internal("%s", detail) : 0,
-					hint ? errhint("%s", hint) : 0));
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])), errmsg_internal("%s", message),
+			 detail ? errdetail_internal("%s", detail) : 0, hint ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
 }
 
@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(amzmp_log_access);
 Datum
 amzmp_log_access(PG_FUNCTION_ARGS)
 {
-	ereport(LOG_SERVER_ONLY, (errmsg("amzmp: %s", text_to_cstring(PG_GETARG_TEXT_PP(0))), errhidestmt(true),
-							  errhidecontext(true)));
+	ereport(LOG_SERVER_ONLY,
+			(errmsg("amzmp: %s", text_to_cstring(PG_GETARG_TEXT_PP(0))), errhidestmt(true), errhidecontext(true)));
 	PG_RETURN_VOID();
 }

@@ -39,30 +39,27 @@ static Statement lanes = {"select * from amzmp._lanes()", 0, {0}, NULL};
 static Statement work = {"select * from amzmp._work()", 0, {0}, NULL};
 static Statement prepared = {"select amzmp._prepared_pending()", 0, {0}, NULL};
 static Statement claim = {"select * from amzmp._claim($1, $2, $3)", 3, {INT8OID, TEXTOID, INT4OID}, NULL};
-static Statement complete = {
-	"select amzmp._complete($1, $2, $3, $4, $5, $6, $7, $8)",
-	8,
-	{INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
-	NULL};
-static Statement park = {
-	"select amzmp._park_answers($1, $2, $3, $4, $5, $6, $7, $8)",
-	8,
-	{INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
-	NULL};
-static Statement complete_failed = {
-	"select amzmp._complete_failed($1, $2, $3, $4, $5, $6)",
-	6,
-	{INT8OID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID},
-	NULL};
-static Statement postpone = {
-	"select amzmp._postpone($1, $2, $3, $4, $5)",
-	5,
-	{INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
-	NULL};
+static Statement complete = {"select amzmp._complete($1, $2, $3, $4, $5, $6, $7, $8)",
+							 8,
+							 {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+							  TEXTARRAYOID, TEXTARRAYOID},
+							 NULL};
+static Statement park = {"select amzmp._park_answers($1, $2, $3, $4, $5, $6, $7, $8)",
+						 8,
+						 {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+						  TEXTARRAYOID},
+						 NULL};
+static Statement complete_failed = {"select amzmp._complete_failed($1, $2, $3, $4, $5, $6)",
+									6,
+									{INT8OID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID},
+									NULL};
+static Statement postpone = {"select amzmp._postpone($1, $2, $3, $4, $5)",
+							 5,
+							 {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
+							 NULL};
 static Statement recover = {"select amzmp._recover()", 0, {0}, NULL};
 static Statement token_context = {"select * from amzmp._token_context($1)", 1, {INT8OID}, NULL};
-static Statement account_invalid = {
-	"select amzmp._account_invalid($1, $2, $3)", 3, {INT8OID, TEXTOID, TEXTOID}, NULL};
+static Statement account_invalid = {"select amzmp._account_invalid($1, $2, $3)", 3, {INT8OID, TEXTOID, TEXTOID}, NULL};
 
 static void
 run(Statement *statement, Datum *values, const char *nulls)
@@ -311,8 +308,7 @@ text_array(const char *const *strings, int count)
 		nulls[i] = strings[i] == NULL;
 		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(strings[i]);
 	}
-	return PointerGetDatum(
-		construct_md_array(values, nulls, 1, &count, &lower, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 void
@@ -346,9 +342,9 @@ outbox_complete(int64 account_id, const OutboxAnswer *answers, int count, bool p
 void
 outbox_complete_failed(int64 account_id, const OutboxAnswer *answer, const char *state, const char *message)
 {
-	Datum values[6] = {Int64GetDatum(account_id), Int64GetDatum(answer->request_id), Int32GetDatum(answer->status),
-					   CStringGetTextDatum(state), CStringGetTextDatum(message),
-					   answer->body ? CStringGetTextDatum(answer->body) : (Datum) 0};
+	Datum values[6] = {Int64GetDatum(account_id),     Int64GetDatum(answer->request_id),
+					   Int32GetDatum(answer->status), CStringGetTextDatum(state),
+					   CStringGetTextDatum(message),  answer->body ? CStringGetTextDatum(answer->body) : (Datum) 0};
 
 	run(&complete_failed, values, answer->body ? "      " : "     n");
 }

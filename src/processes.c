@@ -38,8 +38,8 @@
 typedef struct WorkerSlot
 {
 	Oid database; /* InvalidOid = free */
-	Oid role;	  /* runners: InvalidOid = own runner */
-	int pid;	  /* 0 = reserved, not yet started */
+	Oid role;     /* runners: InvalidOid = own runner */
+	int pid;      /* 0 = reserved, not yet started */
 	int procno;
 	bool wake;
 	bool prepared; /* senders: a transaction with our work was prepared */
@@ -450,7 +450,8 @@ replace_registered(Oid from, Oid to)
 		shared->registered[place] = to;
 	LWLockRelease(shared->lock);
 	if (place < 0 && OidIsValid(to))
-		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("amzmp works in %d databases already", MAX_SENDERS)));
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("amzmp works in %d databases already", MAX_SENDERS)));
 }
 
 void

@@ -34,8 +34,8 @@
 #include "transfer.h"
 #include "worker.h"
 
-#define LINGER_MS			60000
-#define TASKS_IN_TURN		8
+#define LINGER_MS           60000
+#define TASKS_IN_TURN       8
 #define DEFAULT_MAX_RUNNERS 4
 
 typedef struct Task
@@ -86,8 +86,9 @@ runner_ensure(Oid role)
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return;
 	runner_release(slot);
-	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for a runner of amzmp"),
-				  errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("no slot for a runner of amzmp"),
+			 errhint("Raise max_worker_processes: amzmp needs 2 + amzmp.max_runners in each database, beside what others need.")));
 }
 
 static void
@@ -104,8 +105,7 @@ read_statements(Task *task, Datum array)
 {
 	Datum *elements;
 
-	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
-					  &task->statement_count);
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &task->statement_count);
 	task->statements = palloc(sizeof(char *) * Max(task->statement_count, 1));
 	for (int i = 0; i < task->statement_count; i++)
 		task->statements[i] = TextDatumGetCString(elements[i]);
@@ -159,8 +159,7 @@ record_failure(void *arg)
 					   CStringGetTextDatum(unpack_sql_state(task->error->sqlerrcode)),
 					   CStringGetTextDatum(task->error->message)};
 
-	run(task->own ? "select amzmp._fail_task($1, $2, $3, $4)" : "select amzmp.fail_task($1, $2, $3, $4)", 4, types,
-		values);
+	run(task->own ? "select amzmp._fail_task($1, $2, $3, $4)" : "select amzmp.fail_task($1, $2, $3, $4)", 4, types, values);
 }
 
 /* Perform one task. False when there was none, or when our own bookkeeping failed (then the runner pauses). */
@@ -216,8 +215,7 @@ amzmp_runner_main(Datum arg)
 			}
 		pgstat_report_activity(STATE_IDLE, NULL);
 		debug_query_string = NULL;
-		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LINGER_MS, PG_WAIT_EXTENSION) &
-			WL_TIMEOUT)
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LINGER_MS, PG_WAIT_EXTENSION) & WL_TIMEOUT)
 			break;
 		ResetLatch(MyLatch);
 	}

@@ -168,10 +168,10 @@ vault_open(const bytea *sealed, const char *purpose, const char *row, Size *len)
 	key_file_require();
 	key = key_file_find(sealed_key_id(sealed));
 	if (key == NULL)
-		ereport(ERROR, (errcode(ERRCODE_AMZMP_KEY_UNUSABLE), errmsg("sealed value needs a key that is missing"),
-						errdetail("It was sealed under the key %u, which the key file does not contain.",
-								  sealed_key_id(sealed)),
-						errhint("Put that key's line back into the key file, or set the credentials anew.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_AMZMP_KEY_UNUSABLE), errmsg("sealed value needs a key that is missing"),
+				 errdetail("It was sealed under the key %u, which the key file does not contain.", sealed_key_id(sealed)),
+				 errhint("Put that key's line back into the key file, or set the credentials anew.")));
 
 	*len = VARSIZE_ANY_EXHDR(sealed) - VAULT_OVERHEAD;
 	data = palloc(*len + 1);

@@ -49,7 +49,8 @@ select amzmp.update_application('app', application_id => 'amzn1.sp.solution.1') 
 select control('POST', 'codes', '{"code": "canary-code", "seller": "A1DEMOSELLER"}') \g /dev/null
 select amzmp.complete_auth(substring(amzmp.auth_url('eu') from 'state=([0-9a-f]+)'), 'canary-code', 'A1DEMOSELLER') as consent \gset
 select becomes(done(:consent), 'a consent is exchanged');
-select is_empty(format($$select from amzmp.request_log where request_id = %s and (sent_body is not null or answer_body is not null)$$, :consent),
+select is_empty(format($$select from amzmp.request_log where request_id = %s
+    and (sent_body is not null or answer_body is not null)$$, :consent),
     'and not kept');
 
 -- An answer that could not be applied is the one to look at.

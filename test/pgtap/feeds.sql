@@ -98,7 +98,8 @@ select is(amzmp.feed_document('seller', (feed()).feed_id)::jsonb -> 'header', '{
 select is(amzmp.feed_document('seller', (feed()).feed_id)::jsonb -> 'messages' -> 0,
     jsonb_build_object('messageId', 1, 'sku', (select sku from amzmp.feed_message where message_id = 1), 'operationType', 'PATCH',
         'productType', 'PRODUCT', 'patches', '[{"op": "merge", "path": "/attributes/purchasable_offer", "value": [
-            {"marketplace_id": "A1PA6795UKMFR9", "currency": "EUR", "audience": "ALL", "our_price": [{"schedule": [{"value_with_tax": 11.00}]}]}]}]'::jsonb),
+            {"marketplace_id": "A1PA6795UKMFR9", "currency": "EUR", "audience": "ALL",
+             "our_price": [{"schedule": [{"value_with_tax": 11.00}]}]}]}]'::jsonb),
     'a message is a PATCH');
 
 /* ---- its way to Amazon ---- */

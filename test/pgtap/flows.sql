@@ -78,7 +78,8 @@ select is(amzmp.mark_due('get_orders'), 1::bigint, 'a flow is marked due');
 select becomes($$(select state = 'done' and requests = 1 and refused = 0 from amzmp.flow_run where flow = 'get_orders')$$, 'it runs, and its requests are counted');
 select doesnt_match((select detail from amzmp.health() where check_name = 'pg_cron'), 'get_orders', 'health saw the mark');
 select throws_ok($$select amzmp.mark_due('nothing')$$, 'AZ201', null, 'an unknown flow is not marked');
-create function amzmp._flow_break(account_id bigint, channel_id bigint, flow_run_id bigint) returns void language plpgsql as $$begin raise exception 'broken'; end$$;
+create function amzmp._flow_break(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
+    language plpgsql as $$begin raise exception 'broken'; end$$;
 alter function amzmp._flow_break(bigint, bigint, bigint) owner to amzmp_owner;
 insert into amzmp.flow (flow, scope, every, on_by_default, title, description) values ('break', 'account', '0 0 1 1 *', false, 'Break', 'Breaks.');
 insert into amzmp.account_flow (account_id, flow) values (:account_id, 'break');

@@ -26,7 +26,8 @@ language plpgsql as $$
 declare
     r amzmp.request;
 begin
-    select x.* into strict r from amzmp.request x where x.account_id = account and x.operation = operation_name order by x.request_id limit 1;
+    select x.* into strict r from amzmp.request x
+     where x.account_id = account and x.operation = operation_name order by x.request_id limit 1;
     delete from amzmp.request x where x.account_id = account and x.request_id = r.request_id;
     execute format('select amzmp.%I($1)', r.handler) using array[row(r, status,
         coalesce(outcome, case when status < 300 then 'success' else 'refused' end), body, null, null, 'id', now())::amzmp.answer_row];

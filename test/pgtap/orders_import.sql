@@ -64,9 +64,11 @@ update amzmp.order_cursor set detail = 0 where account_id = :account_id;
 
 select work(:account_id) \g /dev/null
 select is((select count(*) from amzmp.parked_order p where p.account_id = :account_id), 0::bigint, 'imported orders are no longer parked');
-select results_eq(format($$select order_number, status, fulfilled_by, is_prime, channel_id, import_state from amzmp.orders where account_id = %s$$, :account_id),
+select results_eq(format($$select order_number, status, fulfilled_by, is_prime, channel_id, import_state
+    from amzmp.orders where account_id = %s$$, :account_id),
     format($$values ('301-0000001-0000001', 'UNSHIPPED', 'MERCHANT', true, %s::bigint, 'imported')$$, :channel_id), 'the order is there');
-select results_eq(format($$select sku, shop_sku, quantity_ordered, currency, unit_price, item_price, item_tax, shipping_tax, tax_total, total
+select results_eq(format($$select sku, shop_sku, quantity_ordered, currency, unit_price, item_price, item_tax,
+    shipping_tax, tax_total, total
                              from amzmp.order_item where account_id = %s$$, :account_id),
     $$values ('MUG', 'MUG', 2, 'EUR', 12.50, 25.00, 4.00, 0.75, 4.75, 29.75)$$, 'so are its lines, with money as numeric');
 select results_eq(format($$select sku, quantity, cause, reduces_stock from amzmp.movement where account_id = %s$$, :account_id),
@@ -76,7 +78,8 @@ select is((select sum(r.quantity) from amzmp.reservation r where r.account_id = 
 
 select arrives(:account_id, an_order('301-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('11', 'MUG', 2, 0, 2)))) \g /dev/null
 select arrives(:account_id, an_order('301-0000001-0000001', 'PENDING', -5, jsonb_build_array(item('11', 'MUG', 7)))) \g /dev/null
-select results_eq(format($$select o.status, i.quantity_ordered from amzmp.orders o join amzmp.order_item i using (account_id, amazon_order_id) where o.account_id = %s$$, :account_id),
+select results_eq(format($$select o.status, i.quantity_ordered from amzmp.orders o
+    join amzmp.order_item i using (account_id, amazon_order_id) where o.account_id = %s$$, :account_id),
     $$values ('UNSHIPPED', 2)$$, 'the same version again, and an older one, change nothing');
 select arrives(:account_id, an_order('301-0000001-0000001', 'PENDING', 5, jsonb_build_array(item('11', 'MUG', 2, 0, 2)))) \g /dev/null
 select is(o.status, 'UNSHIPPED', 'a status never goes back') from amzmp.orders o where o.account_id = :account_id;
@@ -96,7 +99,8 @@ select amzmp.reduce_stock('orders', relation => 'orders_test.product', run_as =>
 
 select arrives(:account_id, an_order('302-0000002-0000002', 'PENDING', 0, jsonb_build_array(item('21', 'MUG', 3), item('22', 'HAT', 1)))) \g /dev/null
 select is(stock(), 'HAT=5 MUG=10 PEN=100', 'a pending order moves nothing');
-select results_eq(format($$select sku, quantity from amzmp.reservation where account_id = %s and released_at is null order by sku$$, :account_id),
+select results_eq(format($$select sku, quantity from amzmp.reservation
+    where account_id = %s and released_at is null order by sku$$, :account_id),
     $$values ('HAT', 1), ('MUG', 3)$$, 'it reserves');
 select arrives(:account_id, an_order('302-0000002-0000002', 'UNSHIPPED', 1, jsonb_build_array(item('21', 'MUG', 3, 0, 3), item('22', 'HAT', 1, 0, 1)))) \g /dev/null
 select is(stock(), 'HAT=4 MUG=7 PEN=100', 'a paid one takes its units off the shop''s stock');
@@ -201,7 +205,8 @@ select amzmp.create_items_with('orders', null) \g /dev/null
 
 /* ---- totals ---- */
 
-select results_eq($$select amzmp._totals_agree(t, p, x, d) from (values (119, 100, 19, 0), (119, 119, 19, 0), (109, 100, 19, -10), (109, 100, 19, 10),
+select results_eq($$select amzmp._totals_agree(t, p, x, d)
+    from (values (119, 100, 19, 0), (119, 119, 19, 0), (109, 100, 19, -10), (109, 100, 19, 10),
                         (120, 100, 19, 0), (null, 0, 0, 0)) as v (t, p, x, d)$$,
     array[true, true, true, true, false, null], 'parts add up in one way of reading them, or the order is flagged');
 

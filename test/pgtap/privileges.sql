@@ -42,7 +42,8 @@ select is_empty($$select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'amzmp'::regnamespace and p.prosrc = 'amzmp_entry'
       and has_function_privilege('p_operator', p.oid, 'execute') and not has_function_privilege('p_admin', p.oid, 'execute')$$,
     'an administrator may do what an operator may');
-select results_eq($$select distinct f.name, has_function_privilege('p_reader', p.oid, 'execute'), has_function_privilege('p_operator', p.oid, 'execute'), has_function_privilege('p_admin', p.oid, 'execute')
+select results_eq($$select distinct f.name, has_function_privilege('p_reader', p.oid, 'execute'),
+         has_function_privilege('p_operator', p.oid, 'execute'), has_function_privilege('p_admin', p.oid, 'execute')
     from pg_proc p join (values ('health'), ('pending'), ('mark_due'), ('enqueue'), ('call'), ('publish'), ('retry'), ('cancel_request'), ('create_account'),
         ('set_credentials'), ('activate'), ('drop_account'), ('limit_role'), ('confirm_identity'), ('reduce_stock')) f(name) on f.name = p.proname
     where p.pronamespace = 'amzmp'::regnamespace order by f.name$$,

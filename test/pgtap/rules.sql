@@ -125,7 +125,8 @@ select is((select array_agg(k order by k) from sent, jsonb_object_keys(body #> '
     'price, limits and sale travel in one instance');
 select is((select body #> '{patches,1,value,0}' from sent where channel_id = :de),
     '{"audience": "B2B", "currency": "EUR", "marketplace_id": "A1PA6795UKMFR9", "our_price": [{"schedule": [{"value_with_tax": 9.50}]}],
-    "quantity_discount_plan": [{"schedule": [{"discount_type": "percent", "levels": [{"lower_bound": 5, "value": 3}, {"lower_bound": 10, "value": 5}]}]}]}'::jsonb, 'tiers in order');
+    "quantity_discount_plan": [{"schedule": [{"discount_type": "percent", "levels":
+        [{"lower_bound": 5, "value": 3}, {"lower_bound": 10, "value": 5}]}]}]}'::jsonb, 'tiers in order');
 select accept('patchListingsItem') \g /dev/null
 select is_empty($$select from amzmp.price_diff where sku = 'MUG' and channel = 'DE'$$, 'accepted, nothing differs');
 select reads(10, 20, jsonb_build_object('sale_end', now() - interval '1 second')) \g /dev/null

@@ -36,9 +36,11 @@ select is((select state from amzmp.validate('DE', 'UNMATCHED', :'asin') where ch
 select set_eq($$select check_name, state, detail from amzmp.validate('DE', 'NONE') where state <> 'ok'$$,
     $$values ('product', 'error', 'no attached source has this product'), ('amazon', 'skipped', 'Amazon is asked when our own checks find nothing')$$, 'a product that is not there');
 select amzmp.set_rule('DE', '{"minimum": 8, "maximum": 20, "sale_price": "offer_price * 0.9", "sale_from": "2026-01-01", "sale_to": "2099-01-01",
-    "business_price": 9, "business_tiers": {"5": 3, "10": 5}, "list_price": 15, "condition": "used_good", "condition_note": "a scratch", "shipping_template": "T-1"}') \g /dev/null
+    "business_price": 9, "business_tiers": {"5": 3, "10": 5}, "list_price": 15, "condition": "used_good",
+    "condition_note": "a scratch", "shipping_template": "T-1"}') \g /dev/null
 select amzmp.set_rule('seller', '{"lead_time": 3, "restock_date": "2099-01-01"}') \g /dev/null
 select is((select string_agg(concat(check_name, ': ', detail), ', ') from amzmp.validate('DE', 'GOOD') where state <> 'ok'), null, 'Amazon understands all that a rule can say');
-select results_eq($$select (select count(*) from amzmp.listing), (select count(*) from amzmp.request)$$, $$values (0::bigint, 0::bigint)$$, 'and nothing has changed');
+select results_eq($$select (select count(*) from amzmp.listing), (select count(*) from amzmp.request)$$,
+    $$values (0::bigint, 0::bigint)$$, 'and nothing has changed');
 
 select * from finish();

@@ -24,7 +24,8 @@ select becomes($$(select count(*) = 20 from amzmp.product)$$, 'the shop is read'
 -- Offers that are live; how they came there is not the matter here.
 insert into amzmp.inventory (account_id, sku, listed, desired_quantity, remote_quantity, submitted_quantity, submitted_quantity_at)
 select :account_id, 'P' || n, true, 5, 5, 5, now() - interval '1 day' from generate_series(1, 20) as n;
-insert into amzmp.listing (account_id, channel_id, sku, state, asin, desired_price, remote_price, submitted_price, submitted_price_at, observed_price, observed_at)
+insert into amzmp.listing (account_id, channel_id, sku, state, asin, desired_price, remote_price, submitted_price,
+    submitted_price_at, observed_price, observed_at)
 select :account_id, :de, 'P' || n, 'live', 'B000000001', 10, 10, 10, now() - interval '1 day', 10, now() from generate_series(1, 20) as n;
 
 create table public.rehearsed (sku text, operation text, body jsonb);
@@ -72,7 +73,8 @@ select amzmp.set_rule('DE', '{"percent": 5}') is not null as done \g /dev/null
 select is((select count(*) from amzmp.would_send()), 20::bigint, 'a rule for all products would reprice all of them');
 rollback;
 reset session authorization;
-select is((select count(*) from amzmp.rule) + (select count(*) from amzmp.task where kind = 'recompute_all') + (select count(*) from amzmp.request where operation = 'patchListingsItem'),
+select is((select count(*) from amzmp.rule) + (select count(*) from amzmp.task where kind = 'recompute_all')
+    + (select count(*) from amzmp.request where operation = 'patchListingsItem'),
     0::bigint, 'and leaves nothing behind when it is taken back');
 
 set session authorization shop;
