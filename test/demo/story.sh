@@ -86,7 +86,7 @@ SQL
 
 title '5. Change 40 prices and 40 stocks with ordinary UPDATEs'
 say 'Sending is paused for a moment, so that the differences can be seen:'
-as_shop -o /dev/null -c "select amzmp.deactivate('europe')"
+as_shop -o /dev/null -c "select amzmp.hold('europe', 'to look at the differences')"
 as_shop <<'SQL'
 update product set price = price + 0.50 where sku <= 'SHOP-0040';
 update product set stock = stock + 2 where sku > 'SHOP-0040' and sku <= 'SHOP-0080';
@@ -96,9 +96,7 @@ SQL
 as_shop -c "select channel, sku, desired_price, remote_price, currency, cause ->> 'role' as changed_by from amzmp.price_diff order by 1, 2 limit 3" \
     -c "select sku, desired_quantity, remote_quantity, cause ->> 'role' as changed_by from amzmp.stock_diff order by 1 limit 3"
 as_shop -o /dev/null <<'SQL'
-select amzmp.activate('europe');
-select amzmp.run_flow('send_updated_product_price', account => 'europe');
-select amzmp.run_flow('send_updated_product_stock', account => 'europe');
+select amzmp.resume('europe');
 call amzmp.wait('120 s');
 SQL
 say 'And a moment later, at Amazon:'
