@@ -405,7 +405,8 @@ as $$
     select 10485760::bigint
 $$;
 
--- One message as JSON. Its patches are those that a PATCH of the same SKU would carry; remote: what Amazon has of them.
+-- One message as JSON, put together as text because there are thousands. Its patches are those that a PATCH of the same
+-- SKU would carry; remote: what Amazon has of them.
 create function amzmp._feed_line(message amzmp.feed_message, marketplace_id text, currency text, remote_terms jsonb,
     remote_stock_terms jsonb)
     returns text
@@ -414,17 +415,48 @@ create function amzmp._feed_line(message amzmp.feed_message, marketplace_id text
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('messageId', message.message_id, 'sku', message.sku, 'operationType', 'PATCH',
-        'productType', 'PRODUCT', 'patches', to_jsonb(
+    select format('{"messageId": %s, "sku": %s, "operationType": "PATCH", "productType": "PRODUCT", "patches": [%s]}',
+        message.message_id, to_json(message.sku), array_to_string(
             case
                 when message.price is not null
                 then amzmp._price_patches(marketplace_id, currency, message.price, message.terms, remote_terms)
-                else '{}'::jsonb[]
             end || case
                 when message.quantity is not null
                 then array[amzmp._stock_patch('DEFAULT', message.quantity, message.stock_terms, remote_stock_terms)]
-                else '{}'::jsonb[]
-            end))::text
+            end, ', '))
+$$;
+
+/*
+ * The query of a feed's lines. A function call for each of thousands would take longer than all the rest, so messages
+ * without terms are cut from patterns: the patches of a number that stands for the value.
+ */
+create function amzmp._feed_query(place amzmp.marketplace)
+    returns text
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('select case
+            when num_nonnulls(m.terms, l.remote_terms, m.stock_terms, i.remote_terms) = 0
+            then ''{"messageId": '' || m.message_id || '', "sku": '' || to_json(m.sku)
+                || '', "operationType": "PATCH", "productType": "PRODUCT", "patches": ['' || concat_ws('', '',
+                    %L || m.price || %L, %L || m.quantity || %L) || '']}''
+            else amzmp._feed_line(m, %L, %L, l.remote_terms, i.remote_terms)
+        end
+        from amzmp.feed_message as m
+        left join amzmp.listing as l using (account_id, channel_id, sku)
+        left join amzmp.inventory as i
+            on (i.account_id, i.sku, i.fulfillment_channel) = (m.account_id, m.sku, ''DEFAULT'')
+        where (m.account_id, m.feed_id) = ($1, $2)
+        order by m.message_id',
+        split_part(p.price, p.mark::text, 1), split_part(p.price, p.mark::text, 2),
+        split_part(p.stock, p.mark::text, 1), split_part(p.stock, p.mark::text, 2), place.marketplace_id, place.currency)
+    from (
+        select m.mark, array_to_string(amzmp._price_patches(place.marketplace_id, place.currency, m.mark, null, null), ', ') as price,
+            amzmp._stock_patch('DEFAULT', m.mark, null, null)::text as stock
+        from (select 987654321 as mark) as m
+    ) as p
 $$;
 
 -- Write the document of a feed that is filled. Messages that found no room are given back.
@@ -445,18 +477,16 @@ declare
         join amzmp.marketplace as m using (marketplace_id)
         where a.account_id = feed.account_id
     );
+    place constant amzmp.marketplace := (
+        select m
+        from amzmp.channel as c
+        join amzmp.marketplace as m using (marketplace_id)
+        where (c.account_id, c.channel_id) = (feed.account_id, feed.channel_id)
+    );
     written bigint;
 begin
     written := amzmp._write_document(feed.account_id, document, feed.feed_id, format(E'{"header": %s, "messages": [\n', header),
-        'select amzmp._feed_line(m, c.marketplace_id, k.currency, l.remote_terms, i.remote_terms)
-        from amzmp.feed_message as m
-        join amzmp.channel as c using (account_id, channel_id)
-        join amzmp.marketplace as k using (marketplace_id)
-        left join amzmp.listing as l using (account_id, channel_id, sku)
-        left join amzmp.inventory as i
-            on (i.account_id, i.sku, i.fulfillment_channel) = (m.account_id, m.sku, ''DEFAULT'')
-        where (m.account_id, m.feed_id) = ($1, $2)
-        order by m.message_id', E'\n]}', amzmp._feed_most_bytes());
+        amzmp._feed_query(place), E'\n]}', amzmp._feed_most_bytes());
     delete from amzmp.feed_message as m
     where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
         and m.message_id > written;
