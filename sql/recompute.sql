@@ -56,6 +56,7 @@ begin
     perform amzmp._set_stock_terms(account_id, stocks);
     perform amzmp._set_clock(account_id, prices, stocks);
     perform amzmp._report_incomplete(account_id, offered, prices, stocks);
+    perform amzmp._try_identified(account_id, offered, cause);
     perform amzmp._try_rejected(account_id, passed, cause);
     perform amzmp._plan_sends(account_id, offered);
 end
@@ -564,6 +565,52 @@ begin
                 and l.wanted
                 and (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
                 and p.code = any (case c.facet when 'price' then array['REJECTED', 'NO_PRICE'] else array['NO_STOCK'] end)
+            returning l.channel_id, l.sku
+        )
+        select t.channel_id, array_agg(t.sku order by t.sku) as skus
+        from tried as t
+        group by t.channel_id
+    loop
+        perform amzmp._look(account_id, again.channel_id, again.skus, now(), cause);
+    end loop;
+end
+$$;
+
+/*
+ * Begin anew with rejected offers that have no catalogue item yet and whose ASIN or barcode the shop has mended.
+ */
+create function amzmp._try_identified(account_id bigint, skus text[], cause jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    again record;
+begin
+    for again in
+        with mended as (
+            select l.channel_id, l.sku, amzmp._asin(p.asin) as asin, amzmp._gtin(p.ean) as ean
+            from amzmp.listing as l
+            cross join lateral amzmp._offer_product(l.account_id, l.channel_id, l.sku) as p
+            where l.account_id = _try_identified.account_id
+                and l.sku = any (_try_identified.skus)
+                and l.state = 'rejected'
+                and l.wanted
+                and l.asin is null
+        ), tried as (
+            update amzmp.listing as l
+            set asin = m.asin,
+                ean = m.ean,
+                state = 'queued',
+                state_reason = 'changed in the shop, tried again',
+                state_at = now()
+            from mended as m
+            where (l.account_id, l.channel_id, l.sku) = (_try_identified.account_id, m.channel_id, m.sku)
+                and num_nonnulls(m.asin, m.ean) > 0
+                and (m.asin, m.ean) is distinct from (l.asin, l.ean)
             returning l.channel_id, l.sku
         )
         select t.channel_id, array_agg(t.sku order by t.sku) as skus

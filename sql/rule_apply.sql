@@ -201,7 +201,8 @@ begin
         c.price := round(c.converted, place.currency_decimals);
         c.terms := '{}';
     end if;
-    if c.price <= 0 or c.problem is not null then
+    -- NaN is above infinity.
+    if c.price <= 0 or c.price >= 'infinity' or c.problem is not null then
         c.price := null;
     end if;
     c.details := case
@@ -266,7 +267,7 @@ begin
             'to', to_char(sale_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
         c.again_at := least(c.again_at, sale_to);
     end if;
-    if business > 0 then
+    if business > 0 and business < 'infinity' then
         c.terms := c.terms || jsonb_build_object('business', jsonb_strip_nulls(jsonb_build_object('price', business,
             'discount', case when rules ? 'business_tiers' then coalesce(rules ->> 'business_discount', 'percent') end,
             'tiers', rules -> 'business_tiers')));

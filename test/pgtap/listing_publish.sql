@@ -57,6 +57,17 @@ select results_eq($$select sku, asin, title, score from amzmp.match_candidate or
     $$values ('HAT', 'B0000HAT01', 'Blue hat', 0.75), ('HAT', 'B0000HAT02', 'Two red hats', 0.50)$$, 'candidates are kept, the likelier first');
 select is(due(), 'putListingsItem/MUG', 'only the match goes on');
 
+/* ---- what the shop mends is tried again ---- */
+
+savepoint mended;
+select shop('BAD', 5, 6, '4006381333931'), shop('BARE', 5, 6, null, jsonb_populate_record(null::amzmp.product, '{"asin": "B0000BARE1"}')),
+    shop('CUP', 6, 6, '96385074') \g /dev/null
+select results_eq($$select sku, state, asin from amzmp.offer where sku in ('BAD', 'BARE', 'CUP') order by sku$$,
+    $$values ('BAD', 'queued', null), ('BARE', 'queued', 'B0000BARE1'), ('CUP', 'rejected', null)$$,
+    'a new barcode or ASIN is a new try, another price is none');
+select is(l.ean, amzmp.normalize_gtin('4006381333931'), 'with the new barcode') from amzmp.listing as l where l.sku = 'BAD';
+rollback to mended;
+
 /* ---- put ---- */
 
 select amzmp.set_rule('seller', '{"lead_time": 2}', 'MUG') \g /dev/null

@@ -155,7 +155,8 @@ select accept('patchListingsItem') \g /dev/null
 select shop('MUG', -1, 20) \g /dev/null
 select results_eq($$select kind, code, message from amzmp.penalty where subject = 'MUG'$$,
     $$values ('price', 'NO_PRICE', 'the shop''s price -1 cannot be sent')$$, 'a negative price is told');
-select is(l.desired_price, 14.00, 'and changes nothing') from amzmp.listing as l where l.sku = 'MUG';
+select shop('MUG', 'NaN', 20) \g /dev/null
+select is(l.desired_price, 14.00, 'and changes nothing, nor does what is no number') from amzmp.listing as l where l.sku = 'MUG';
 select is(i.desired_quantity, 17, 'the stock is sent all the same') from amzmp.inventory as i where i.sku = 'MUG';
 select shop('MUG', 14, null) \g /dev/null
 select results_eq($$select kind, code from amzmp.penalty where subject = 'MUG'$$, $$values ('stock', 'NO_STOCK')$$,
