@@ -88,6 +88,7 @@ extern void outbox_complete(int64 account_id, const OutboxAnswer *answers, int c
 extern void outbox_complete_failed(int64 account_id, const OutboxAnswer *answer, const char *state, const char *message);
 extern void outbox_postpone(int64 account_id, const OutboxDelay *delays, int count);
 extern int64 outbox_recover(void);
+extern void outbox_recover_tasks(void);
 extern void outbox_token_secrets(int64 account_id, MemoryContext keep, TokenSecrets *secrets);
 extern void outbox_account_invalid(int64 account_id, const char *code, const char *reason);
 

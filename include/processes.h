@@ -48,6 +48,7 @@ extern int runner_reserve(Oid database, Oid role, int most);
 extern void runner_release(int slot); /* when registering the worker failed */
 extern void runner_announce(int slot, Oid *database, Oid *role);
 extern bool runner_take_wake(int slot);
+extern uint32 runners_left(void); /* changes whenever a runner ends, however it ends */
 extern void processes_wake_sender(Oid database);
 
 /* Databases that a DROP, RENAME or TEMPLATE statement has asked us to leave. */

@@ -110,13 +110,18 @@ create function amzmp._claim_task(run_as name) returns amzmp.task
     returning t.*;
     end;
 
--- Inner, sender at its start: what killed runners have left is due at once, not when the lease ends.
+-- Inner: is a runner of that process id at work? (From shared memory.)
+create function amzmp._runner_lives(pid integer) returns boolean
+    language c volatile strict parallel restricted set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_runner_lives';
+
+-- Inner, sender at its start and when a runner has ended: what killed ones have left is due at once, not when the lease ends.
 create function amzmp._recover_tasks() returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     begin atomic
     update amzmp.task t set due_at = r.at, leased_until = null
       from (select now() as at) r
-     where t.due_at = t.leased_until and t.runner_pid not in (select a.pid from pg_stat_activity a);
+     where t.due_at = t.leased_until and not amzmp._runner_lives(t.runner_pid);
     end;
 
 -- Inner, own runner: the next task as statements.

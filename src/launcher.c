@@ -196,7 +196,12 @@ start_missing_senders(void)
 		if (since >= RESTART_MS)
 		{
 			candidate->started_at = now;
-			candidate->looked |= start_sender(candidate->database);
+			/* its end will wake us; only a failure to start it is looked at again by time */
+			if (start_sender(candidate->database))
+			{
+				candidate->looked = true;
+				continue;
+			}
 			since = 0;
 		}
 		if (wait < 0 || RESTART_MS - since < wait)

@@ -58,6 +58,7 @@ static Statement postpone = {"select amzmp._postpone($1, $2, $3, $4, $5)",
 							 {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID},
 							 NULL};
 static Statement recover = {"select amzmp._recover()", 0, {0}, NULL};
+static Statement recover_tasks = {"select amzmp._recover_tasks()", 0, {0}, NULL};
 static Statement token_context = {"select * from amzmp._token_context($1)", 1, {INT8OID}, NULL};
 static Statement account_invalid = {"select amzmp._account_invalid($1, $2, $3)", 3, {INT8OID, TEXTOID, TEXTOID}, NULL};
 
@@ -378,6 +379,12 @@ outbox_recover(void)
 {
 	run(&recover, NULL, NULL);
 	return column_int64(0, 1);
+}
+
+void
+outbox_recover_tasks(void)
+{
+	run(&recover_tasks, NULL, NULL);
 }
 
 void

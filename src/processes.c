@@ -54,6 +54,7 @@ typedef struct Processes
 	WorkerSlot runners[MAX_RUNNERS];
 	Oid paused[MAX_PAUSED];
 	Oid registered[MAX_SENDERS]; /* databases that have the extension */
+	uint32 runners_left;         /* how many runners have ended so far */
 } Processes;
 
 static Processes *shared = NULL;
@@ -267,7 +268,37 @@ forget_runner(int code, Datum arg)
 	Oid database = ((WorkerSlot *) DatumGetPointer(arg))->database;
 
 	forget_slot(code, arg);
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->runners_left++;
+	LWLockRelease(shared->lock);
 	processes_wake_sender(database);
+}
+
+uint32
+runners_left(void)
+{
+	uint32 count;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	count = shared->runners_left;
+	LWLockRelease(shared->lock);
+	return count;
+}
+
+/* amzmp._runner_lives(pid): is a runner of that process id at work? */
+PG_FUNCTION_INFO_V1(amzmp_runner_lives);
+Datum
+amzmp_runner_lives(PG_FUNCTION_ARGS)
+{
+	bool lives = false;
+
+	if (shared == NULL)
+		PG_RETURN_BOOL(false);
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_RUNNERS && !lives; i++)
+		lives = shared->runners[i].pid == PG_GETARG_INT32(0);
+	LWLockRelease(shared->lock);
+	PG_RETURN_BOOL(lives);
 }
 
 static void

@@ -61,6 +61,7 @@ typedef struct Sender
 	bool usable;              /* the extension is here in our version */
 	const char *last_why;     /* what was last logged when it was not */
 	bool look_for_work;       /* the roles' tasks, too, once the lanes are served */
+	uint32 runners_left;      /* as it was when tasks were last looked for */
 	bool refresh;             /* the lanes must be read again */
 	bool prepared_pending;    /* look each second: COMMIT PREPARED wakes nobody */
 	uint32 round;             /* rounds over the lanes so far */
@@ -152,7 +153,14 @@ read_due(void *arg)
 static void
 read_work(void *arg)
 {
-	outbox_work(note_work, arg);
+	Sender *sender = arg;
+	uint32 left = runners_left();
+
+	/* one that was killed leaves a task behind */
+	if (left != sender->runners_left)
+		outbox_recover_tasks();
+	sender->runners_left = left;
+	outbox_work(note_work, sender);
 }
 
 static bool
