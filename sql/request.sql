@@ -180,6 +180,9 @@ begin
     if o.name is null then
         perform amzmp._fail('AZ201', format('there is no operation "%s"', operation), null,
             'select name, method, path from amzmp.operation; lists them.');
+    elsif jsonb_typeof(params) <> 'object' then
+        perform amzmp._fail('AZ202', 'the parameters of an operation must be a JSON object', null,
+            'Give Amazon''s names with their values, for example {"marketplaceIds": ["A1PA6795UKMFR9"]}.');
     elsif o.secret then
         perform amzmp._fail('AZ004', format('operation "%s" answers with secrets', operation), null,
             'amzmp calls it by itself where it is needed.');

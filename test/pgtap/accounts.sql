@@ -57,6 +57,7 @@ reset role;
 
 -- Dropping.
 select amzmp.hold('eu', 'keep it queued') \g /dev/null
+select throws_ok($$select amzmp.enqueue('eu', 'getFeeds', '[]')$$, 'AZ202', 'the parameters of an operation must be a JSON object', 'parameters have names');
 select amzmp.enqueue('eu', 'getFeeds', '{"feedTypes": ["JSON_LISTINGS_FEED"]}') \g /dev/null
 select amzmp.drop_channel('c_DE') \g /dev/null
 select throws_ok($$select amzmp.activate('c_DE')$$, 'AZ201', null, 'a dropped channel is unknown');
