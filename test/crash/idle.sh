@@ -22,7 +22,7 @@ at_rest()
 {
 	local before after
 	before=$(wakes)
-	sleep 3
+	sleep 6 # the launcher looks once more five seconds after it has started a sender
 	after=$(wakes)
 	[ "$before" = "$after" ] && [ "$(sql "select count(*) from pg_stat_activity where backend_type like 'amzmp%runner'")" = 0 ]
 }
@@ -37,7 +37,7 @@ look_at {1..20}
 sql_becomes 30 'select count(*) from amzmp.request_log' 20
 sql "call amzmp.wait('30 s')"
 # A runner waits a minute for more work before it leaves.
-wait_for 30 at_rest || diag "$(sql "select pid, backend_type, wait_event from pg_stat_activity where backend_type like 'amzmp%'")"
+wait_for 60 at_rest || diag "$(sql "select pid, backend_type, wait_event from pg_stat_activity where backend_type like 'amzmp%'")"
 
 sql 'select pg_stat_statements_reset()' >/dev/null
 before=$(statements)
