@@ -37,6 +37,10 @@ create table amzmp.document_chunk (
 alter table amzmp.document_chunk alter column content set storage external;
 
 comment on table amzmp.document_chunk is 'Inner: the content of documents, as gzip.';
+comment on column amzmp.document_chunk.account_id is 'The account.';
+comment on column amzmp.document_chunk.document_id is 'The document.';
+comment on column amzmp.document_chunk.position is 'Place of the piece in it.';
+comment on column amzmp.document_chunk.content is 'The piece of the gzip stream. Feed documents hold no personal data, so it is not sealed.';
 
 create table amzmp.transfer (
     account_id bigint not null,
@@ -47,6 +51,10 @@ create table amzmp.transfer (
 );
 
 comment on table amzmp.transfer is 'Inner: documents that wait for their transfer, with the sealed link.';
+comment on column amzmp.transfer.account_id is 'The account.';
+comment on column amzmp.transfer.subject is 'What it is for: upload/ or download/ and the number of the feed.';
+comment on column amzmp.transfer.document_id is 'The document to be uploaded, or to be filled.';
+comment on column amzmp.transfer.link is 'Amazon''s link, sealed: who has it has the document.';
 
 create function amzmp._write_document(account_id bigint, document_id bigint, subject_id bigint, head text, query text,
     tail text, most_bytes bigint)

@@ -47,7 +47,8 @@ create function amzmp._sealed_columns() returns table (relation text, column_nam
         ('queue', 'credentials', 'queue', $$'queue:' || account_id$$),
         ('request', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$),
         ('request_log', 'answer_body', 'answer_body', $$account_id || '/' || request_id$$),
-        ('request_log', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$);
+        ('request_log', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$),
+        ('transfer', 'link', 'document_link', $$account_id || '/' || subject$$);
     end;
 
 -- Inner: the same by table that has blocks: a partitioned one's partitions, in the order of the walk.

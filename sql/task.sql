@@ -115,11 +115,12 @@ create function amzmp._runner_lives(pid integer) returns boolean
     language c volatile strict parallel restricted set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'amzmp_runner_lives';
 
--- Inner, sender at its start and when a runner has ended: what killed ones have left is due at once, not when the lease ends.
+-- Inner, sender at its start and when a runner has ended: what killed ones have left is due soon, not when the lease
+-- ends; later each time, because it may be what kills them.
 create function amzmp._recover_tasks() returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     begin atomic
-    update amzmp.task t set due_at = r.at, leased_until = null
+    update amzmp.task t set due_at = r.at + least(interval '0.1 s' * power(4, least(t.attempt, 10)), amzmp._task_lease()), leased_until = null
       from (select now() as at) r
      where t.due_at = t.leased_until and not amzmp._runner_lives(t.runner_pid);
     end;
