@@ -35,7 +35,7 @@ extern void spapi_build(const SpapiCall *call, HttpRequest *request);
 /* Wipe and free what a build function made: it contains tokens and secrets. http_start has its own copy. */
 extern void spapi_forget(HttpRequest *request);
 
-/* How an answer is to be treated, FACTS of HTTP codes. */
+/* How an answer is to be treated, by its HTTP status. */
 typedef enum SpapiVerdict
 {
 	SPAPI_SUCCESS,
