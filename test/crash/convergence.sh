@@ -44,9 +44,10 @@ faults()
 	done
 }
 
+# Prices stay within what the brake lets through: half down and twice up would be held for a person.
 change()
 {
-	sql "update shop.product set price = 15 + ($RANDOM + length(sku) * 37) % 20 where sku like '%$((RANDOM % 10))'" \
+	sql "update shop.product set price = 20 + ($RANDOM + length(sku) * 37) % 15 where sku like '%$((RANDOM % 10))'" \
 		"begin" "update shop.product set price = 1" "rollback" \
 		"update shop.product set stock = stock + $((RANDOM % 5)), put = put + stock where false" \
 		"with a as (select $((RANDOM % 5)) as n) update shop.product set stock = stock + a.n, put = put + a.n from a where sku like '%$((RANDOM % 10))'"
