@@ -15,7 +15,8 @@ cluster_start a 'restart_after_crash = on'
 sql 'create extension pg_cron' 'create role shop login' 'create schema shop authorization shop'
 shop_connect
 sql 'grant amzmp_admin to shop' "select amzmp.create_channel('FR', 'shop', 'FR')" "select amzmp.activate('FR')" \
-	"select amzmp.set('shop', 'brake_minimum', '100000')" "select amzmp.set('shop', 'lost_answer_grace', '2 s')" >/dev/null
+	"select amzmp.set('shop', 'brake_minimum', '100000')" \
+	"select amzmp.set('shop', 'brake_drop', '1')" "select amzmp.set('shop', 'brake_rise', '1000')" "select amzmp.set('shop', 'lost_answer_grace', '2 s')" >/dev/null
 control POST settings '{"order_lag": 0}' >/dev/null
 export PGUSER=shop
 sql "create table shop.product (sku text primary key, ean text, price numeric(12,2), stock integer, put integer)" \
@@ -44,10 +45,9 @@ faults()
 	done
 }
 
-# Prices stay within what the brake lets through: half down and twice up would be held for a person.
 change()
 {
-	sql "update shop.product set price = 20 + ($RANDOM + length(sku) * 37) % 15 where sku like '%$((RANDOM % 10))'" \
+	sql "update shop.product set price = 15 + ($RANDOM + length(sku) * 37) % 20 where sku like '%$((RANDOM % 10))'" \
 		"begin" "update shop.product set price = 1" "rollback" \
 		"update shop.product set stock = stock + $((RANDOM % 5)), put = put + stock where false" \
 		"with a as (select $((RANDOM % 5)) as n) update shop.product set stock = stock + a.n, put = put + a.n from a where sku like '%$((RANDOM % 10))'"
