@@ -2,7 +2,7 @@
  * buyer.sql
  *	  Buyers' personal data: kept sealed and apart, opened by one function, removed after its time.
  *
- * The import writes order_buyer (order_import.sql); nothing else holds personal data in clear. Whoever opens it is
+ * The import writes order_buyer (order_apply.sql); nothing else holds personal data in clear. Whoever opens it is
  * written to the server's log, which a ROLLBACK cannot take back. After the retention the rows and whatever
  * still waits for an import are removed; orders and their amounts stay.
  */

@@ -1,6 +1,6 @@
 -- hold.sql
 -- A person's stop: for a held account or channel nothing is sent, while capture and recompute go on, so that the
--- difference views show what would be sent. The sender's lanes look here (request.sql).
+-- difference views show what would be sent. The sender's lanes look here (request_claim.sql).
 --
 -- Not to be confused with a request that is held for a person (amzmp.request.state) or with the brake, which holds what
 -- looks like a mistake by itself.

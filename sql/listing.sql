@@ -7,7 +7,7 @@
  * account, which all channels share. Both hold three stages of a value:
  *
  *		desired    what the shop wants now (recompute.sql)
- *		submitted  what Amazon accepted last (send.sql, publish.sql)
+ *		submitted  what Amazon accepted last (send_answer.sql, publish.sql)
  *		observed   what Amazon was last seen to have (publish.sql)
  *
  * remote is what we expect to be live. It follows from the latter two: an accepted value sets it, an imported order

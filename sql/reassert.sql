@@ -6,8 +6,8 @@
 -- was lost is asserted once more, lost_answer_grace after its answer, when nothing older can be under way: what
 -- Amazon has counts as unknown then, which is a difference, which is sent.
 --
--- Who writes: _land (send.sql) and _finish_obsolete (request.sql) add the task, one per SKU, a later one replaces it; an own
--- runner performs it.
+-- Who writes: _land (send_answer.sql) and _finish_obsolete (request_claim.sql) add the task, one per SKU, a later
+-- one replaces it; an own runner performs it.
 
 create function amzmp._reassert_later(account_id bigint, skus text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp

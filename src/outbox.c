@@ -3,7 +3,7 @@
  *	  Due requests out of the tables, answers back into them (SPI).
  *
  * Statements are few, constant and prepared once a process; every decision about the business is in the SQL functions
- * they call (sql/request.sql).
+ * they call (sql/request_claim.sql, sql/request_answer.sql).
  */
 #include "postgres.h"
 

@@ -1,0 +1,290 @@
+/*
+ * feed_build.sql
+ *	  Which changes a feed carries, and its document: chosen when the feed is built, never earlier.
+ */
+
+/*
+ * What feeds may carry of these SKUs in a channel: prices, and merchant stock where it rises. Left out is whatever
+ * waits for its own request, is in flight, is held back after an error, or waits for its price.
+ */
+create function amzmp._bulk_offers(account_id bigint, channel_id bigint, skus text[])
+    returns table (sku text, price numeric, terms jsonb, quantity integer, stock_terms jsonb, since timestamptz)
+    rows 1000
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with held as materialized (
+        select p.kind, p.subject
+        from amzmp.penalty as p
+        where p.account_id = _bulk_offers.account_id
+            and (p.kind, p.channel_id) in (('price', _bulk_offers.channel_id), ('stock', 0))
+            and (p.gave_up or p.until > now())
+    ), flying as materialized (
+        select m.channel_id, m.sku, m.price, m.quantity
+        from amzmp._in_feeds(_bulk_offers.account_id, _bulk_offers.skus) as m
+    ), offer as (
+        select l.sku,
+            case
+                when l.price_differs
+                    and not exists (select from held as h where (h.kind, h.subject) = ('price', l.sku))
+                    and not exists (
+                        select
+                        from flying as f
+                        where (f.channel_id, f.sku) = (l.channel_id, l.sku) and f.price is not null
+                    )
+                then round(l.desired_price, k.currency_decimals)
+            end as price,
+            case
+                when i.quantity_differs
+                    and i.desired_quantity > i.remote_quantity
+                    and l.fulfillment = 'merchant'
+                    and w.sku is null
+                    and not (i.in_flight_request is not null
+                        and amzmp._in_flight(i.account_id, i.in_flight_request, '{}'))
+                    and not exists (select from held as h where (h.kind, h.subject) = ('stock', l.sku))
+                    and not exists (select from flying as f where f.sku = l.sku and f.quantity is not null)
+                then i.desired_quantity
+            end as quantity,
+            least(l.desired_price_at, i.desired_quantity_at) as since, l.desired_terms as terms, i.desired_terms as stock_terms
+        from amzmp.channel as c
+        join amzmp.marketplace as k using (marketplace_id)
+        join amzmp.listing as l on (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
+        left join amzmp.inventory as i
+            on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+        left join amzmp._price_first(_bulk_offers.account_id, _bulk_offers.skus) as w on w.sku = l.sku
+        where (c.account_id, c.channel_id) = (_bulk_offers.account_id, _bulk_offers.channel_id)
+            and c.active
+            and not c.dropped
+            and l.sku = any (_bulk_offers.skus)
+            and l.listed
+            and not (l.in_flight_request is not null and amzmp._in_flight(l.account_id, l.in_flight_request, '{}'))
+    )
+    select o.sku, o.price, o.terms, o.quantity, o.stock_terms, o.since
+    from offer as o
+    where num_nonnulls(o.price, o.quantity) > 0
+        and not exists (
+            select
+            from amzmp.request as r
+            where (r.account_id, r.subject_kind, r.subject) = (_bulk_offers.account_id, 'listing', o.sku)
+                and r.channel_id = _bulk_offers.channel_id
+                and r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
+        );
+end
+$$;
+
+-- SKUs of a channel that differ so that a feed might carry them.
+create function amzmp._bulk_skus(account_id bigint, channel_id bigint)
+    returns text[]
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select l.sku
+        from amzmp.listing as l
+        where (l.account_id, l.channel_id) = (_bulk_skus.account_id, _bulk_skus.channel_id)
+            and l.price_differs
+        union
+        select i.sku
+        from amzmp.inventory as i
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id, l.sku) = (i.account_id, _bulk_skus.channel_id, i.sku)
+        where i.account_id = _bulk_skus.account_id
+            and i.quantity_differs
+            and i.desired_quantity > i.remote_quantity
+            and l.listed
+    );
+end
+$$;
+
+/*
+ * Add up to `most` messages to a feed: rising stock first, then what waits longest. A portion a transaction, because
+ * the sender must not wait long for the locks. Returns how many were added.
+ */
+create function amzmp._fill_feed(feed amzmp.feed, most integer)
+    returns integer
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    before constant integer := (
+        select coalesce(max(m.message_id), 0)
+        from amzmp.feed_message as m
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+    );
+    chosen text[];
+    added integer;
+begin
+    chosen := array(
+        select o.sku
+        from amzmp._bulk_offers(feed.account_id, feed.channel_id, amzmp._bulk_skus(feed.account_id, feed.channel_id)) as o
+        order by o.quantity is null, o.since, o.sku
+        limit least(most, feed.planned - before)
+    );
+    perform amzmp._lock_skus(feed.account_id, chosen);
+    insert into amzmp.feed_message (account_id, feed_id, message_id, channel_id, sku, price, terms, quantity,
+        stock_terms)
+    select feed.account_id, feed.feed_id, before + row_number() over (order by o.quantity is null, o.since, o.sku),
+        feed.channel_id, o.sku, o.price, case when o.price is not null then o.terms end, o.quantity,
+        case when o.quantity is not null then o.stock_terms end
+    from amzmp._bulk_offers(feed.account_id, feed.channel_id, chosen) as o;
+    get diagnostics added = row_count;
+    return added;
+end
+$$;
+
+-- Amazon takes documents of 10 MiB.
+create function amzmp._feed_most_bytes()
+    returns bigint
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 10485760::bigint
+$$;
+
+-- One message as JSON, put together as text because there are thousands. Its patches are those that a PATCH of the same
+-- SKU would carry; remote: what Amazon has of them.
+create function amzmp._feed_line(message amzmp.feed_message, marketplace_id text, currency text, remote_terms jsonb,
+    remote_stock_terms jsonb)
+    returns text
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('{"messageId": %s, "sku": %s, "operationType": "PATCH", "productType": "PRODUCT", "patches": [%s]}',
+        message.message_id, to_json(message.sku), array_to_string(
+            case
+                when message.price is not null
+                then amzmp._price_patches(marketplace_id, currency, message.price, message.terms, remote_terms)
+            end || case
+                when message.quantity is not null
+                then array[amzmp._stock_patch('DEFAULT', message.quantity, message.stock_terms, remote_stock_terms)]
+            end, ', '))
+$$;
+
+/*
+ * The query of a feed's lines. A function call for each of thousands would take longer than all the rest, so messages
+ * without terms are cut from patterns: the patches of a number that stands for the value.
+ */
+create function amzmp._feed_query(place amzmp.marketplace)
+    returns text
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select format('select case
+            when num_nonnulls(m.terms, l.remote_terms, m.stock_terms, i.remote_terms) = 0
+            then ''{"messageId": '' || m.message_id || '', "sku": '' || to_json(m.sku)
+                || '', "operationType": "PATCH", "productType": "PRODUCT", "patches": ['' || concat_ws('', '',
+                    %L || m.price || %L, %L || m.quantity || %L) || '']}''
+            else amzmp._feed_line(m, %L, %L, l.remote_terms, i.remote_terms)
+        end
+        from amzmp.feed_message as m
+        left join amzmp.listing as l using (account_id, channel_id, sku)
+        left join amzmp.inventory as i
+            on (i.account_id, i.sku, i.fulfillment_channel) = (m.account_id, m.sku, ''DEFAULT'')
+        where (m.account_id, m.feed_id) = ($1, $2)
+        order by m.message_id',
+        split_part(p.price, p.mark::text, 1), split_part(p.price, p.mark::text, 2),
+        split_part(p.stock, p.mark::text, 1), split_part(p.stock, p.mark::text, 2), place.marketplace_id, place.currency)
+    from (
+        select m.mark, array_to_string(amzmp._price_patches(place.marketplace_id, place.currency, m.mark, null, null), ', ') as price,
+            amzmp._stock_patch('DEFAULT', m.mark, null, null)::text as stock
+        from (select 987654321 as mark) as m
+    ) as p
+$$;
+
+-- Write the document of a feed that is filled. Messages that found no room are given back.
+create function amzmp._write_feed(feed amzmp.feed)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    document constant bigint := amzmp._new_document(feed.account_id, 'application/json; charset=UTF-8');
+    header constant jsonb := (
+        select jsonb_build_object('sellerId', a.seller_id, 'version', '2.0', 'issueLocale', m.language)
+        from amzmp.account as a
+        join amzmp.channel as c on (c.account_id, c.channel_id) = (a.account_id, feed.channel_id)
+        join amzmp.marketplace as m using (marketplace_id)
+        where a.account_id = feed.account_id
+    );
+    place constant amzmp.marketplace := (
+        select m
+        from amzmp.channel as c
+        join amzmp.marketplace as m using (marketplace_id)
+        where (c.account_id, c.channel_id) = (feed.account_id, feed.channel_id)
+    );
+    written bigint;
+begin
+    written := amzmp._write_document(feed.account_id, document, feed.feed_id, format(E'{"header": %s, "messages": [\n', header),
+        amzmp._feed_query(place), E'\n]}', amzmp._feed_most_bytes());
+    delete from amzmp.feed_message as m
+    where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+        and m.message_id > written;
+    update amzmp.feed as f
+    set state = 'built',
+        document_id = document,
+        messages = written,
+        built_at = now()
+    where (f.account_id, f.feed_id) = (feed.account_id, feed.feed_id);
+end
+$$;
+
+-- Inner, own runner: fill a planned feed portion by portion, then write its document.
+create function amzmp._task_feed(account_id bigint, subject text, argument jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    portion constant integer := 2500;
+    f amzmp.feed;
+    added integer;
+begin
+    select x.* into f
+    from amzmp.feed as x
+    where (x.account_id, x.feed_id) = (_task_feed.account_id, _task_feed.subject::bigint)
+        and x.state = 'planned'
+    for no key update;
+    if f.feed_id is null then
+        return;
+    end if;
+    if argument ? 'filled' then
+        perform amzmp._write_feed(f);
+        perform amzmp._ask_for_document(f);
+        return;
+    end if;
+    added := amzmp._fill_feed(f, portion);
+    if added = portion then
+        perform amzmp._add_task(account_id, 'feed', subject, null, now());
+    elsif exists (
+        select from amzmp.feed_message as m where (m.account_id, m.feed_id) = (f.account_id, f.feed_id)
+    ) then
+        perform amzmp._add_task(account_id, 'feed', subject, null, now(), '{"filled": true}');
+    else
+        perform amzmp._end_feed(f, 'cancelled', 'nothing was left to send');
+    end if;
+end
+$$;

@@ -1,0 +1,352 @@
+/*
+ * feed_result.sql
+ *	  The report of a feed applied message by message, and the end of a feed, however it came about.
+ */
+
+/*
+ * Inner, own runner: apply the report, message by message in portions. Stock that is being sent past the feed is waited
+ * for: what Amazon has after both is known only when both have ended.
+ */
+create function amzmp._task_feed_report(account_id bigint, subject text, argument jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    portion constant integer := 1000;
+    f amzmp.feed;
+    judged integer;
+begin
+    select x.* into f
+    from amzmp.feed as x
+    where (x.account_id, x.feed_id) = (_task_feed_report.account_id, _task_feed_report.subject::bigint)
+        and x.state = 'processed'
+    for no key update;
+    if f.feed_id is null then
+        return;
+    end if;
+    if not argument ? 'judged' then
+        perform amzmp._judge_messages(f, convert_from(amzmp._read_document(f.account_id, f.result_document_id), 'UTF8')::jsonb);
+        perform amzmp._add_task(account_id, 'feed_report', subject, null, now(), '{"judged": true}');
+        return;
+    end if;
+    judged := amzmp._land_messages(f, portion);
+    if judged > 0 then
+        perform amzmp._add_task(account_id, 'feed_report', subject, null, now(), '{"judged": true}');
+    elsif exists (
+        select
+        from amzmp.feed_message as m
+        where (m.account_id, m.feed_id) = (f.account_id, f.feed_id)
+            and m.ended_at is null
+    ) then
+        perform amzmp._add_task(account_id, 'feed_report', subject, null, now() + interval '1 second', '{"judged": true}');
+    else
+        perform amzmp._end_feed(f, 'done', null);
+    end if;
+end
+$$;
+
+/*
+ * Note what the report says about each message, in code and message; a message without an error was accepted. An error
+ * that names no message is about all of them, if the report counts none as accepted. code '' means accepted.
+ */
+create function amzmp._judge_messages(feed amzmp.feed, report jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    with issue as materialized (
+        select (e.issue ->> 'messageId')::integer as message_id, e.issue ->> 'sku' as sku, e.issue ->> 'code' as code,
+            e.issue ->> 'message' as message, e.position
+        from jsonb_array_elements(coalesce(report -> 'issues', '[]')) with ordinality as e (issue, position)
+        where e.issue ->> 'severity' = 'ERROR'
+    ), whole as (
+        select i.code, i.message
+        from issue as i
+        where num_nonnulls(i.message_id, i.sku) = 0
+            and (report #>> '{summary,messagesAccepted}')::integer = 0
+        order by i.position
+        limit 1
+    ), verdict as (
+        select distinct on (m.message_id) m.message_id, i.code, i.message
+        from amzmp.feed_message as m
+        join issue as i on i.message_id = m.message_id or i.message_id is null and i.sku = m.sku
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+        order by m.message_id, i.position
+    )
+    update amzmp.feed_message as m
+    set code = coalesce(v.code, w.code, case when coalesce(v.message, w.message) is null then '' else 'ERROR' end),
+        message = coalesce(v.message, w.message),
+        ended_at = null
+    from amzmp.feed_message as n
+    left join verdict as v on v.message_id = n.message_id
+    left join whole as w on true
+    where (n.account_id, n.feed_id) = (feed.account_id, feed.feed_id)
+        and (m.account_id, m.feed_id, m.message_id) = (n.account_id, n.feed_id, n.message_id);
+end
+$$;
+
+/*
+ * Move the values of up to `most` judged messages to submitted, or hold them back. What was sent past the feed or after
+ * it counts as unknown at Amazon, so that it is sent again, and is read back. Returns how many.
+ */
+create function amzmp._land_messages(feed amzmp.feed, most integer)
+    returns integer
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    landed amzmp.feed_message[];
+    skus text[];
+    doubtful text[];
+begin
+    landed := array(
+        select m
+        from amzmp.feed_message as m
+        left join amzmp.inventory as i
+            on (i.account_id, i.sku, i.fulfillment_channel) = (m.account_id, m.sku, 'DEFAULT') and m.quantity is not null
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+            and m.ended_at is null
+            and not (i.in_flight_request is not null and amzmp._in_flight(i.account_id, i.in_flight_request, '{}'))
+        order by m.sku
+        limit most
+    );
+    skus := array(select m.sku from unnest(landed) as m);
+    if skus = '{}' then
+        return 0;
+    end if;
+    perform amzmp._lock_skus(feed.account_id, skus);
+    doubtful := amzmp._land_stock(feed, landed) || amzmp._land_prices(feed, landed);
+    perform amzmp._judge_messages_facets(feed.account_id, landed);
+    update amzmp.feed_message as m
+    set result = case l.code when '' then 'accepted' else 'refused' end,
+        code = nullif(l.code, ''),
+        ended_at = now()
+    from unnest(landed) as l
+    where (m.account_id, m.feed_id, m.message_id) = (l.account_id, l.feed_id, l.message_id);
+    perform amzmp._after_write(feed.account_id, skus, '{}');
+    perform amzmp._look(feed.account_id, feed.channel_id, array(select distinct d.sku from unnest(doubtful) as d (sku)), now(),
+        feed.cause);
+    perform amzmp._plan_sends(feed.account_id, skus);
+    return cardinality(skus);
+end
+$$;
+
+-- Prices of judged messages. Returns the SKUs of which nobody knows what Amazon has: a price was accepted since.
+create function amzmp._land_prices(feed amzmp.feed, landed amzmp.feed_message[])
+    returns text[]
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    doubtful text[];
+begin
+    with changed as (
+        update amzmp.listing as l
+        set submitted_price = case when v.newer then l.submitted_price else m.price end,
+            submitted_price_at = case when v.newer then l.submitted_price_at else now() end,
+            submitted_price_request = case when v.newer then l.submitted_price_request else feed.feed_id end,
+            remote_price = case when not v.newer then m.price end,
+            remote_terms = coalesce(m.terms, l.remote_terms)
+        from unnest(landed) as m
+        join amzmp.listing as b on (b.account_id, b.channel_id, b.sku) = (m.account_id, m.channel_id, m.sku)
+        cross join lateral (
+            select coalesce(b.submitted_price_at >= feed.submitted_at, false) or b.in_flight_price is not null as newer
+        ) as v
+        where m.price is not null
+            and m.code = ''
+            and (l.account_id, l.channel_id, l.sku) = (b.account_id, b.channel_id, b.sku)
+        returning l.sku, v.newer
+    )
+    select array(select c.sku from changed as c where c.newer) into doubtful;
+    return doubtful;
+end
+$$;
+
+-- Stock of judged messages, likewise.
+create function amzmp._land_stock(feed amzmp.feed, landed amzmp.feed_message[])
+    returns text[]
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    amazon_now constant timestamptz := amzmp._now(feed.account_id);
+    scale constant double precision := (
+        select a.time_scale from amzmp.account as a where a.account_id = feed.account_id
+    );
+    taken_at constant timestamptz := amazon_now - (now() - feed.submitted_at) * scale;
+    doubtful text[];
+begin
+    with changed as (
+        update amzmp.inventory as i
+        set submitted_quantity = case when v.newer then i.submitted_quantity else m.quantity end,
+            submitted_quantity_at = case when v.newer then i.submitted_quantity_at else amazon_now end,
+            submitted_quantity_request = case when v.newer then i.submitted_quantity_request else feed.feed_id end,
+            remote_quantity = case when not v.newer then m.quantity end,
+            remote_terms = coalesce(m.stock_terms, i.remote_terms)
+        from unnest(landed) as m
+        join amzmp.inventory as b
+            on (b.account_id, b.sku, b.fulfillment_channel) = (m.account_id, m.sku, 'DEFAULT')
+        cross join lateral (
+            select m.overtaken_by is not null or coalesce(b.submitted_quantity_at >= taken_at, false) as newer
+        ) as v
+        where m.quantity is not null
+            and m.code = ''
+            and (i.account_id, i.sku, i.fulfillment_channel) = (b.account_id, b.sku, b.fulfillment_channel)
+        returning i.sku, v.newer
+    )
+    select array(select c.sku from changed as c where c.newer) into doubtful;
+    return doubtful;
+end
+$$;
+
+-- Hold back what was refused, and lift penalties from what went through.
+create function amzmp._judge_messages_facets(account_id bigint, landed amzmp.feed_message[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    delete from amzmp.penalty as p
+    using unnest(landed) as m
+    where p.account_id = _judge_messages_facets.account_id
+        and p.subject = m.sku
+        and m.code = ''
+        and (p.kind = 'price' and p.channel_id = m.channel_id and m.price is not null
+            or p.kind = 'stock' and p.channel_id = 0 and m.quantity is not null);
+
+    perform amzmp._penalise(account_id, f.channel_id, f.kind, f.sku, f.code, f.message)
+    from (
+        select 'price' as kind, m.channel_id, m.sku, m.code, m.message
+        from unnest(landed) as m
+        where m.code <> ''
+            and m.price is not null
+        union all
+        select 'stock', 0, m.sku, m.code, m.message
+        from unnest(landed) as m
+        where m.code <> ''
+            and m.quantity is not null
+            and m.price is null
+    ) as f;
+end
+$$;
+
+/*
+ * End a feed. What it carried is released where nothing of it was applied, and read back where nobody knows. done:
+ * the report was applied, so only the counts are left.
+ */
+create function amzmp._end_feed(feed amzmp.feed, state text, reason text)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    left_open text[];
+begin
+    with ended as (
+        update amzmp.feed_message as m
+        set result = case _end_feed.state when 'cancelled' then 'released' else 'unknown' end,
+            ended_at = now()
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+            and _end_feed.state <> 'done'
+            and (m.result is null or m.result = 'unknown')
+        returning m.sku
+    )
+    select array(select e.sku from ended as e order by e.sku) into left_open;
+
+    update amzmp.feed as x
+    set state = _end_feed.state,
+        reason = coalesce(_end_feed.reason, x.reason),
+        ended_at = now(),
+        accepted = c.accepted,
+        refused = c.refused
+    from (
+        select count(*) filter (where m.result = 'accepted') as accepted, count(*) filter (where m.result = 'refused') as refused
+        from amzmp.feed_message as m
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+    ) as c
+    where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id);
+
+    perform amzmp._log(feed.account_id, feed.channel_id, case state when 'done' then 'info' else 'warning' end, 'feed',
+        feed.feed_id::text, format('feed %s%s', state, ': ' || reason));
+    if state in ('fatal', 'stuck') then
+        update amzmp.inventory as i
+        set remote_quantity = null
+        where i.account_id = feed.account_id
+            and i.in_flight_request is null
+            and i.sku in (select o.sku from amzmp._overtaken(feed) as o (sku));
+        perform amzmp._look(feed.account_id, feed.channel_id, left_open, now(), feed.cause);
+    elsif state = 'cancelled' and left_open <> '{}' then
+        perform amzmp._plan_bulk(feed.account_id, interval '0');
+        perform amzmp._plan_sends(feed.account_id, array(
+                select o.sku from amzmp._overtaken(feed) as o (sku)
+            ));
+    end if;
+end
+$$;
+
+-- SKUs whose stock was sent past a feed.
+create function amzmp._overtaken(feed amzmp.feed)
+    returns setof text
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select m.sku
+    from amzmp.feed_message as m
+    where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+        and m.overtaken_by is not null;
+end;
+
+-- Inner, housekeeping.
+create function amzmp._purge_feeds(account_id bigint, older_than interval)
+    returns bigint
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    gone amzmp.feed[];
+begin
+    with old as (
+        delete from amzmp.feed as f
+        where f.account_id = _purge_feeds.account_id
+            and not f.open
+            and f.ended_at < now() - older_than
+        returning f as feed
+    )
+    select array_agg(o.feed) into gone from old as o;
+    delete from amzmp.feed_message as m
+    using unnest(gone) as g
+    where (m.account_id, m.feed_id) = (g.account_id, g.feed_id);
+    perform amzmp._drop_documents(account_id, array(
+            select d.id from unnest(gone) as g, unnest(array[g.document_id, g.result_document_id]) as d (id) where d.id is not null
+        ));
+    return coalesce(cardinality(gone), 0);
+end
+$$;

@@ -1,0 +1,279 @@
+/*
+ * order_apply.sql
+ *	  Parked orders become rows: batches, one by one where a batch fails, never held up by one another.
+ */
+
+/*
+ * Queue the import of these orders, or of all that wait and are not queued (order_ids null: once a poll, so that
+ * nothing that went astray stays so). Where the shop's stock is written, one task an order, for the role that the shop
+ * named; else tasks of up to 50 orders for an own runner.
+ */
+create function amzmp._queue_imports(account_id bigint, order_ids text[] default null) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    ids text[] := $2;
+    role name;
+begin
+    if ids is null then
+        select array_agg(w.id) into ids
+          from (select p.amazon_order_id from amzmp.parked_order p
+                 where p.account_id = acc and p.failed_at is null
+                union
+                select m.amazon_order_id
+                  from amzmp.movement m
+                  join amzmp.orders o on o.account_id = m.account_id and o.amazon_order_id = m.amazon_order_id
+                 where m.account_id = acc and m.reduces_stock and m.applied_at is null
+                   and o.import_state <> 'quarantined') as w (id)
+         where not exists (
+                   select from amzmp.task t
+                    where t.account_id = acc and t.kind = 'import'
+                      and (t.subject = w.id or t.argument -> 'orders' ? w.id));
+    end if;
+    if ids is null then
+        return;
+    end if;
+
+    select h.run_as into role from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock';
+    if found then
+        perform amzmp._add_task(acc, 'import', i.id, role, now(), '{}')
+           from (select distinct id from unnest(ids) as u (id) order by id) as i;
+    else
+        perform amzmp._add_task(acc, 'import', 'batch:' || nextval('amzmp.task_id_seq'), null, now(),
+                                jsonb_build_object('orders', b.ids))
+           from (select jsonb_agg(i.id order by i.id) as ids
+                   from (select d.id, (row_number() over (order by d.id) - 1) / 50 as batch
+                           from (select distinct u.id from unnest(ids) as u (id)) as d) as i
+                  group by i.batch) as b;
+    end if;
+end
+$$;
+
+-- The own runner's part: import a batch in one go, and one by one if that fails, so that a bad order stops no other.
+create function amzmp._task_import(account_id bigint, subject text, argument jsonb) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    ids text[] := case when argument ? 'orders'
+                       then array(select jsonb_array_elements_text(argument -> 'orders')) else array[subject] end;
+    id text;
+begin
+    begin
+        perform amzmp._import_orders(_task_import.account_id, ids);
+        return;
+    exception
+        when serialization_failure or deadlock_detected or lock_not_available then
+            raise;
+        when others then
+            null;
+    end;
+    foreach id in array ids loop
+        perform amzmp._import_order(_task_import.account_id, id);
+    end loop;
+end
+$$;
+
+-- Import one order; if it cannot be, say so at its parked row and leave it there.
+create function amzmp._import_order(account_id bigint, amazon_order_id text, stock_follows boolean default false) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    id alias for $2;
+    state text;
+    message text;
+begin
+    begin
+        perform amzmp._import_orders(acc, array[id], $3);
+    exception
+        when serialization_failure or deadlock_detected or lock_not_available then
+            raise;
+        when others then
+            get stacked diagnostics state = returned_sqlstate, message = message_text;
+            message := amzmp._safe_error(state, message);
+            update amzmp.parked_order
+               set failed_at = now(), failure_reason = message
+             where account_id = acc and amazon_order_id = id;
+            perform amzmp._log(acc, 0, 'error', 'order', id, 'the order could not be imported: ' || message);
+    end;
+end
+$$;
+
+/*
+ * Import a parked order: write what Amazon told. A version that is older than what we hold only loses its parked row.
+ * What a newer version leaves out (a pending order has no amounts, an application without the role gets no address) does
+ * not erase what an earlier one told.
+ */
+create function amzmp._import_parked(account_id bigint, amazon_order_id text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    id alias for $2;
+begin
+    perform from amzmp.parked_order p
+      where p.account_id = acc and p.amazon_order_id = id for update;
+
+    with arrived as materialized (
+        select p.amazon_order_id, p.last_updated_at, p.complete, p.sealed, d.doc,
+               o.personal_purged_at is not null as purged
+          from amzmp.parked_order p
+          left join amzmp.orders o on o.account_id = p.account_id and o.amazon_order_id = p.amazon_order_id
+          cross join lateral (
+                select amzmp._open(p.sealed, 'order', p.account_id || '/' || p.amazon_order_id)::jsonb as doc) as d
+         where p.account_id = acc and p.amazon_order_id = id
+           and (o.amazon_order_id is null or p.last_updated_at >= o.last_updated_at)
+    ), fresh as materialized (
+        select a.*, coalesce(c.channel_id, 0) as channel_id,
+               amzmp._new_order_number(acc, coalesce(c.channel_id, 0), a.amazon_order_id, m.country_code,
+                                       a.doc #>> '{fulfillment,fulfilledBy}') as order_number
+          from arrived a
+          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = a.doc #>> '{salesChannel,marketplaceId}'
+          left join amzmp.marketplace m on m.marketplace_id = a.doc #>> '{salesChannel,marketplaceId}'
+    ), written as (
+        insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
+            purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
+            other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, sales_channel,
+            marketplace_id, replaces_order_id, cancellation_requested, complete, arrived_at)
+        select acc, f.amazon_order_id, f.channel_id,
+               f.order_number,
+               f.doc #>> '{fulfillment,fulfillmentStatus}', f.doc #>> '{fulfillment,fulfilledBy}',
+               amzmp._time(f.doc ->> 'createdTime'), f.last_updated_at,
+               f.doc #>> '{proceeds,grandTotal,currencyCode}', amzmp._money(f.doc #> '{proceeds,grandTotal}'),
+               amzmp._part(b.parts, 'ITEM'), amzmp._part(b.parts, 'SHIPPING'), amzmp._part(b.parts, 'TAX'),
+               amzmp._part(b.parts, 'DISCOUNT'),
+               (select sum(amzmp._money(x -> 'subtotal')) from jsonb_array_elements(b.parts) as x
+                 where x ->> 'type' not in ('ITEM', 'SHIPPING', 'TAX', 'DISCOUNT')),
+               amzmp._time(f.doc #>> '{fulfillment,shipByWindow,earliestDateTime}'),
+               amzmp._time(f.doc #>> '{fulfillment,shipByWindow,latestDateTime}'),
+               amzmp._time(f.doc #>> '{fulfillment,deliverByWindow,earliestDateTime}'),
+               amzmp._time(f.doc #>> '{fulfillment,deliverByWindow,latestDateTime}'),
+               f.doc #>> '{fulfillment,fulfillmentServiceLevel}',
+               array(select jsonb_array_elements_text(amzmp._array(f.doc -> 'programs'))),
+               f.doc #>> '{salesChannel,channelName}', f.doc #>> '{salesChannel,marketplaceId}',
+               (select a ->> 'orderId' from jsonb_array_elements(amzmp._array(f.doc -> 'associatedOrders')) as a limit 1),
+               exists (select from jsonb_array_elements(amzmp._array(f.doc -> 'orderItems')) as i
+                        where i #> '{cancellation,cancellationRequest}' is not null
+                          and coalesce(amzmp._count(i #> '{fulfillment,quantityUnfulfilled}'), 1) > 0),
+               f.complete,
+               (select amzmp._time(f.doc ->> 'lastUpdatedTime')
+                 where jsonb_array_length(amzmp._array(f.doc -> 'packages')) > 0
+                   and not exists (select from jsonb_array_elements(amzmp._array(f.doc -> 'packages')) as p
+                                    where coalesce(p #>> '{packageStatus,status}', '') not in ('DELIVERED', 'CANCELLED'))
+                   and f.doc #>> '{fulfillment,fulfillmentStatus}' = 'SHIPPED')
+          from fresh f
+          cross join lateral (select amzmp._array(f.doc #> '{proceeds,breakdowns}') as parts) as b
+        on conflict (account_id, amazon_order_id) do update
+           set channel_id = case when orders.channel_id = 0 then excluded.channel_id else orders.channel_id end,
+               status = case when amzmp._status_rank(excluded.status) < amzmp._status_rank(orders.status)
+                             then orders.status else coalesce(excluded.status, orders.status) end,
+               fulfilled_by = coalesce(excluded.fulfilled_by, orders.fulfilled_by),
+               last_updated_at = excluded.last_updated_at,
+               currency = coalesce(excluded.currency, orders.currency),
+               grand_total = coalesce(excluded.grand_total, orders.grand_total),
+               item_total = coalesce(excluded.item_total, orders.item_total),
+               shipping_total = coalesce(excluded.shipping_total, orders.shipping_total),
+               tax_total = coalesce(excluded.tax_total, orders.tax_total),
+               discount_total = coalesce(excluded.discount_total, orders.discount_total),
+               other_total = coalesce(excluded.other_total, orders.other_total),
+               ship_after = coalesce(excluded.ship_after, orders.ship_after),
+               ship_by = coalesce(excluded.ship_by, orders.ship_by),
+               deliver_after = coalesce(excluded.deliver_after, orders.deliver_after),
+               deliver_by = coalesce(excluded.deliver_by, orders.deliver_by),
+               service_level = coalesce(excluded.service_level, orders.service_level),
+               programs = excluded.programs,
+               sales_channel = coalesce(excluded.sales_channel, orders.sales_channel),
+               marketplace_id = coalesce(excluded.marketplace_id, orders.marketplace_id),
+               replaces_order_id = coalesce(excluded.replaces_order_id, orders.replaces_order_id),
+               cancellation_requested = excluded.cancellation_requested,
+               complete = excluded.complete,
+               arrived_at = coalesce(orders.arrived_at, excluded.arrived_at)
+    ), items as (
+        insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, asin, title, condition,
+            quantity_ordered, quantity_fulfilled, quantity_unfulfilled, currency, unit_price, item_price, item_tax,
+            shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, cancellation)
+        select distinct on (f.amazon_order_id, i.doc ->> 'orderItemId')
+               acc, f.amazon_order_id, i.doc ->> 'orderItemId', i.position,
+               coalesce(i.doc #>> '{product,sellerSku}', i.doc #>> '{product,asin}'), i.doc #>> '{product,asin}',
+               i.doc #>> '{product,title}',
+               concat_ws('/', i.doc #>> '{product,condition,conditionType}', i.doc #>> '{product,condition,conditionSubtype}'),
+               coalesce(amzmp._count(i.doc -> 'quantityOrdered'), 0),
+               amzmp._count(i.doc #> '{fulfillment,quantityFulfilled}'),
+               amzmp._count(i.doc #> '{fulfillment,quantityUnfulfilled}'),
+               coalesce(i.doc #>> '{proceeds,proceedsTotal,currencyCode}',
+                        i.doc #>> '{product,price,unitPrice,currencyCode}'),
+               amzmp._money(i.doc #> '{product,price,unitPrice}'), amzmp._part(b.parts, 'ITEM'),
+               amzmp._subpart(b.parts, 'TAX', 'ITEM'), amzmp._part(b.parts, 'SHIPPING'),
+               amzmp._subpart(b.parts, 'TAX', 'SHIPPING'), amzmp._part(b.parts, 'GIFT_WRAP'),
+               amzmp._part(b.parts, 'DISCOUNT'), amzmp._part(b.parts, 'TAX'),
+               amzmp._money(i.doc #> '{proceeds,proceedsTotal}'), i.doc -> 'cancellation'
+          from fresh f
+          cross join lateral jsonb_array_elements(amzmp._array(f.doc -> 'orderItems')) with ordinality as i (doc, position)
+          cross join lateral (select amzmp._array(i.doc #> '{proceeds,breakdowns}') as parts) as b
+         where i.doc ->> 'orderItemId' is not null
+        on conflict (account_id, amazon_order_id, order_item_id) do update
+           set sku = coalesce(excluded.sku, order_item.sku), asin = coalesce(excluded.asin, order_item.asin),
+               title = coalesce(excluded.title, order_item.title),
+               condition = coalesce(nullif(excluded.condition, ''), order_item.condition),
+               quantity_ordered = excluded.quantity_ordered,
+               quantity_fulfilled = coalesce(excluded.quantity_fulfilled, order_item.quantity_fulfilled),
+               quantity_unfulfilled = coalesce(excluded.quantity_unfulfilled, order_item.quantity_unfulfilled),
+               currency = coalesce(excluded.currency, order_item.currency),
+               unit_price = coalesce(excluded.unit_price, order_item.unit_price),
+               item_price = coalesce(excluded.item_price, order_item.item_price),
+               item_tax = coalesce(excluded.item_tax, order_item.item_tax),
+               shipping_price = coalesce(excluded.shipping_price, order_item.shipping_price),
+               shipping_tax = coalesce(excluded.shipping_tax, order_item.shipping_tax),
+               gift_wrap_price = coalesce(excluded.gift_wrap_price, order_item.gift_wrap_price),
+               discount = coalesce(excluded.discount, order_item.discount),
+               tax_total = coalesce(excluded.tax_total, order_item.tax_total),
+               total = coalesce(excluded.total, order_item.total),
+               cancellation = coalesce(excluded.cancellation, order_item.cancellation)
+    ), packages as (
+        insert into amzmp.order_package (account_id, amazon_order_id, package_reference, status, detailed_status, carrier,
+            tracking, shipping_service, shipped_at, items)
+        select distinct on (f.amazon_order_id, p ->> 'packageReferenceId')
+               acc, f.amazon_order_id, p ->> 'packageReferenceId', p #>> '{packageStatus,status}',
+               p #>> '{packageStatus,detailedStatus}', p ->> 'carrier', p ->> 'trackingNumber', p ->> 'shippingService',
+               amzmp._time(p ->> 'shipTime'), amzmp._array(p -> 'packageItems')
+          from fresh f
+          cross join lateral jsonb_array_elements(amzmp._array(f.doc -> 'packages')) as p
+         where p ->> 'packageReferenceId' is not null
+        on conflict (account_id, amazon_order_id, package_reference) do update
+           set status = excluded.status, detailed_status = excluded.detailed_status, carrier = excluded.carrier,
+               tracking = excluded.tracking, shipping_service = excluded.shipping_service,
+               shipped_at = excluded.shipped_at, items = excluded.items
+    ), buyers as (
+        insert into amzmp.order_buyer (account_id, amazon_order_id, sealed, raw)
+        select acc, f.amazon_order_id,
+               case when x.part is null then b.sealed
+                    else amzmp._seal((coalesce(amzmp._open(b.sealed, 'buyer', acc || '/' || f.amazon_order_id)::jsonb, '{}')
+                                      || x.part)::text, 'buyer', acc || '/' || f.amazon_order_id) end,
+               case when f.complete then f.sealed else coalesce(b.raw, f.sealed) end
+          from fresh f
+          cross join lateral (select amzmp._personal_part(f.doc) as part) as x
+          left join amzmp.order_buyer b on b.account_id = acc and b.amazon_order_id = id
+         where not f.purged
+        on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
+    )
+    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = id;
+end
+$$;
+
+-- Import orders and settle them, one after the other in one sequence.
+create function amzmp._import_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    id text;
+begin
+    for id in select u.id from unnest(order_ids) as u (id) order by u.id loop
+        perform amzmp._import_parked(_import_orders.account_id, id);
+        perform amzmp._settle_order(_import_orders.account_id, id, stock_follows);
+    end loop;
+end
+$$;

@@ -1,0 +1,259 @@
+/*
+ * request_answer.sql
+ *	  Answers handed to their handlers and requests ended; what is postponed, parked and recovered.
+ */
+
+-- Inner: answers with the requests that they belong to; those of requests that are gone are left out.
+create function amzmp._answers(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
+    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns amzmp.answer_row[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    answers amzmp.answer_row[];
+begin
+    select array_agg(row(r, x.status, x.outcome, x.body::jsonb, x.error_code, x.error_message, x.amazon_request_id,
+                         clock_timestamp())::amzmp.answer_row order by x.position)
+      into answers
+      from unnest(request_ids, statuses, outcomes, bodies, error_codes, error_messages, amazon_request_ids)
+           with ordinality as x (request_id, status, outcome, body, error_code, error_message, amazon_request_id, position)
+      join amzmp.request r on r.account_id = _answers.account_id and r.request_id = x.request_id;
+    return answers;
+end
+$$;
+
+-- Inner, sender: answers of one account arrived. Handlers and the requests' end are one transaction.
+create function amzmp._complete(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
+    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    answers constant amzmp.answer_row[] := amzmp._answers(account_id, request_ids, statuses, outcomes, bodies, error_codes,
+        error_messages, amazon_request_ids);
+begin
+    if answers is not null then
+        perform amzmp._apply(account_id, answers);
+    end if;
+end
+$$;
+
+-- Inner: call the handlers of a set of answers, then move their requests to the log.
+create function amzmp._apply(account_id bigint, answers amzmp.answer_row[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    handler_function text;
+begin
+    -- all at once and in order: handler after handler would take these locks in an order that meets recompute's
+    perform amzmp._lock_skus(account_id, array(
+        select (a.request).subject from unnest(answers) a where (a.request).subject_kind = 'listing'
+        union
+        select i.sku from unnest(answers) a, jsonb_array_elements_text((a.request).params -> 'identifiers') as i (sku)
+         where (a.request).subject_kind = 'listings'));
+    -- one handler as a rule: each takes its whole share as a set
+    for handler_function in
+        select distinct (a.request).handler from unnest(answers) a where (a.request).handler is not null
+    loop
+        execute format('select amzmp.%I(array_agg(a)) from unnest($1) a where (a.request).handler = %L',
+                       handler_function, handler_function) using answers;
+    end loop;
+    insert into amzmp.task (account_id, kind, subject, run_as, argument)
+    select _apply.account_id, 'handler', (a.request).request_id::text, (a.request).user_role,
+           jsonb_build_object('function', (a.request).user_handler, 'status', a.status, 'answer', a.body)
+      from unnest(answers) a
+     where (a.request).user_handler is not null;
+    if found then
+        perform amzmp._wake();
+    end if;
+    perform amzmp._end_requests(account_id, answers);
+end
+$$;
+
+-- Inner: move answered requests to the log and close flow runs whose last request this was.
+create function amzmp._end_requests(account_id bigint, answers amzmp.answer_row[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    ended_runs bigint[];
+    kept constant text[] := array(
+        select d.operation from (select distinct (a.request).operation from unnest(answers) a) d
+         where amzmp._keeps_bodies(_end_requests.account_id, d.operation));
+begin
+    delete from amzmp.request r
+     where r.account_id = _end_requests.account_id
+       and r.request_id in (select (a.request).request_id from unnest(answers) a);
+    insert into amzmp.request_log (account_id, request_id, operation, outcome, status, attempt, priority, subject_kind,
+                                   subject, channel_id, params, cause, error_code, error_message, amazon_request_id,
+                                   sent_body, answer_body, created_at, finished_at)
+    select (a.request).account_id, (a.request).request_id, (a.request).operation, a.outcome, a.status,
+           (a.request).attempt, (a.request).priority, (a.request).subject_kind, (a.request).subject,
+           (a.request).channel_id, (a.request).params, (a.request).cause, a.error_code, a.error_message,
+           a.amazon_request_id, (a.request).sent_body,
+           case when (a.request).operation = any (kept)
+                then amzmp._seal_body(a.body::text, 'answer_body', (a.request).account_id, (a.request).request_id) end,
+           (a.request).created_at, a.answered_at
+      from unnest(answers) a
+     -- a queue is read all day long; what came of it is in its row
+     where not ((a.request).operation = 'receiveMessage' and a.outcome = 'success');
+    ended_runs := array(select distinct (a.request).flow_run_id from unnest(answers) a where (a.request).flow_run_id is not null);
+    if ended_runs <> '{}' then
+        perform amzmp._end_flow_runs(account_id, ended_runs);
+    end if;
+end
+$$;
+
+-- Inner, sender: a handler failed for this one answer even alone.
+create function amzmp._complete_failed(account_id bigint, request_id bigint, status integer, error_state text,
+    error_text text, body text default null) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    r amzmp.request;
+begin
+    select x.* into r from amzmp.request x
+     where x.account_id = _complete_failed.account_id and x.request_id = _complete_failed.request_id;
+    if r.request_id is null then
+        return;
+    end if;
+    perform amzmp._end_requests(account_id, array[row(r, status, 'handler_failed', body::jsonb, error_state, error_text, null,
+        clock_timestamp())::amzmp.answer_row]);
+    perform amzmp._release_subject(r);
+    perform amzmp._log(account_id, r.channel_id, 'error', r.subject_kind, r.subject,
+        format('the answer to %s could not be applied: %s', r.operation, error_text),
+        jsonb_build_object('sqlstate', error_state, 'request_id', r.request_id));
+    -- planners hold a listing back by facet
+    perform amzmp._penalise(account_id, facet.channel_id, facet.kind, r.subject, error_state, error_text)
+       from (values ('listing', 'price', r.channel_id), ('listing', 'stock', 0), ('inventory', 'stock', 0),
+                    (r.subject_kind, r.subject_kind, r.channel_id)) as facet (subject_kind, kind, channel_id)
+      where facet.subject_kind = r.subject_kind and r.subject is not null;
+end
+$$;
+
+-- Inner: a request ended without its handler: its subject is no longer in flight, and if it was sent nobody knows what
+-- Amazon has now, so that it differs until it is sent again.
+create function amzmp._release_subject(request amzmp.request) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    sent constant boolean := request.attempt > 0;
+begin
+    update amzmp.listing l
+       set in_flight_request = null, in_flight_price = null,
+           remote_price = case when sent and l.in_flight_price is not null then null else l.remote_price end
+     where l.account_id = request.account_id and l.sku = request.subject and l.in_flight_request = request.request_id;
+    update amzmp.inventory i
+       set in_flight_request = null, in_flight_quantity = null,
+           remote_quantity = case when sent and i.in_flight_quantity is not null then null else i.remote_quantity end
+     where i.account_id = request.account_id and i.sku = request.subject and i.in_flight_request = request.request_id;
+end
+$$;
+
+-- Inner, sender: large or personal answers are sealed and left to an own runner.
+create function amzmp._park_answers(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
+    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    insert into amzmp.answer (account_id, request_id, status, outcome, body, error_code, error_message,
+                              amazon_request_id, answered_at)
+    select _park_answers.account_id, x.request_id, x.status, x.outcome,
+           amzmp._seal(x.body, 'answer', _park_answers.account_id || '/' || x.request_id),
+           x.error_code, x.error_message, x.amazon_request_id, clock_timestamp()
+      from unnest(request_ids, statuses, outcomes, bodies, error_codes, error_messages, amazon_request_ids)
+           as x (request_id, status, outcome, body, error_code, error_message, amazon_request_id);
+    update amzmp.request r set state = 'answered'
+     where r.account_id = _park_answers.account_id and r.request_id = any (request_ids);
+    perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');
+end
+$$;
+
+-- Inner, own runner: apply the account's parked answers, oldest first, each in a subtransaction of its own.
+create function amzmp._task_apply(account_id bigint, subject text, argument jsonb) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    a record;
+    one amzmp.answer_row;
+    failed_state text;
+    failed_text text;
+begin
+    -- a loop because one answer that cannot be applied must not undo its neighbours; at most 20 a transaction
+    for a in
+        select x as answer, r as request
+          from amzmp.answer x
+          join amzmp.request r using (account_id, request_id)
+         where x.account_id = _task_apply.account_id
+         order by x.answered_at
+         limit 20
+    loop
+        one := row(a.request, (a.answer).status, (a.answer).outcome,
+                   amzmp._open((a.answer).body, 'answer', account_id || '/' || (a.answer).request_id)::jsonb,
+                   (a.answer).error_code, (a.answer).error_message, (a.answer).amazon_request_id,
+                   (a.answer).answered_at)::amzmp.answer_row;
+        begin
+            perform amzmp._apply(account_id, array[one]);
+        exception when others then
+            get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
+            perform amzmp._complete_failed(account_id, (a.answer).request_id, (a.answer).status, failed_state, failed_text,
+                one.body::text);
+        end;
+        delete from amzmp.answer x
+         where x.account_id = _task_apply.account_id and x.request_id = (a.answer).request_id;
+    end loop;
+    if exists (select from amzmp.answer x where x.account_id = _task_apply.account_id) then
+        perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');
+    end if;
+end
+$$;
+
+-- Inner, sender: try again later.
+create function amzmp._postpone(account_id bigint, request_ids bigint[], delays_ms bigint[], hold_reasons text[],
+    in_doubt boolean[]) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    update amzmp.request r
+       set state = case when x.hold_reason is null then 'due' else 'held' end,
+           hold_reason = x.hold_reason,
+           in_doubt = r.in_doubt or x.in_doubt,
+           not_before = x.at
+      from (select u.request_id, u.hold_reason, u.in_doubt, now() + u.delay_ms * interval '1 millisecond' as at
+              from unnest(request_ids, delays_ms, hold_reasons, _postpone.in_doubt)
+                   as u (request_id, delay_ms, hold_reason, in_doubt)) x
+     where r.account_id = _postpone.account_id and r.request_id = x.request_id and r.state = 'sending';
+    end;
+
+-- Inner, sender at its start: what an earlier sender had in flight. Only one sender lives in a database. As after any lost
+-- answer (exchange.c): repeat, ask a person, or tell the handler that the answer is lost.
+create function amzmp._recover() returns bigint
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    one amzmp.request;
+    recovered bigint;
+    failed_state text;
+    failed_text text;
+begin
+    perform amzmp._recover_tasks();
+    update amzmp.request r
+       set state = case o.after_lost_answer when 'ask' then 'held' else 'due' end,
+           in_doubt = true,
+           hold_reason = case o.after_lost_answer when 'ask'
+               then 'the server stopped while the answer was awaited and repeating is not safe: look at Amazon, then retry or cancel' end
+      from amzmp.operation o
+     where r.state = 'sending' and o.name = r.operation
+       and (o.after_lost_answer = 'ask' or o.after_lost_answer = 'repeat' and r.attempt < r.max_attempts);
+    get diagnostics recovered = row_count;
+    -- a loop because a handler that fails must not undo its neighbours; there are few
+    for one in select r.* from amzmp.request r where r.state = 'sending'
+    loop
+        begin
+            perform amzmp._complete(one.account_id, array[one.request_id], array[0], array['lost'], array[null::text],
+                array['AnswerLost'], array['the server stopped while the answer was awaited'], array[null::text]);
+        exception when others then
+            get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
+            perform amzmp._complete_failed(one.account_id, one.request_id, 0, failed_state, failed_text);
+        end;
+        recovered := recovered + 1;
+    end loop;
+    return recovered;
+end
+$$;
