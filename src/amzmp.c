@@ -15,7 +15,7 @@
 #include "utils/guc.h"
 
 #include "call.h"
-#include "capture.h"
+#include "capture_keys.h"
 #include "credentials.h"
 #include "http.h"
 #include "launcher.h"
@@ -67,7 +67,7 @@ _PG_init(void)
 	sender_define_settings();
 	runner_define_settings();
 	launcher_define_settings();
-	capture_define_settings();
+	capture_keys_define_settings();
 	credentials_define_settings();
 	MarkGUCPrefixReserved("amzmp");
 
