@@ -150,7 +150,7 @@ create table amzmp.listing (
     state_reason text,
     state_at timestamptz not null default now(),
     listed boolean not null
-        generated always as (state in ('pending', 'live', 'live_with_issues', 'off_sale')) stored,
+        generated always as (state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')) stored,
     asin text,
     ean text,
     product_type text,
@@ -170,7 +170,7 @@ create table amzmp.listing (
     remote_terms jsonb,
     sends_price boolean not null default true,
     price_differs boolean not null
-        generated always as (wanted and sends_price and state in ('pending', 'live', 'live_with_issues', 'off_sale')
+        generated always as (wanted and sends_price and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
             and desired_price is not null and (desired_price is distinct from remote_price
                 or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
     desired_details jsonb,
@@ -178,7 +178,7 @@ create table amzmp.listing (
     remote_details jsonb,
     sends_details boolean not null default true,
     details_differ boolean not null
-        generated always as (wanted and sends_details and state in ('pending', 'live', 'live_with_issues', 'off_sale')
+        generated always as (wanted and sends_details and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
             and desired_details is not null and desired_details is distinct from remote_details) stored,
     recompute_at timestamptz,
     stopped_by text,
@@ -190,7 +190,7 @@ create table amzmp.listing (
     primary key (account_id, channel_id, sku),
     constraint listing_sku_check check (sku <> '' and length(sku) <= 40),
     constraint listing_state_check check (state in ('not_listed', 'matching', 'queued', 'sent', 'pending', 'live',
-        'live_with_issues', 'rejected', 'off_sale', 'removed', 'gone')),
+        'live_with_issues', 'deactivated', 'rejected', 'off_sale', 'removed', 'gone')),
     constraint listing_fulfillment_check check (fulfillment in ('merchant', 'amazon')),
     constraint listing_asin_check check (asin ~ '^[A-Z0-9]{10}$'),
     constraint listing_desired_price_check check (desired_price > 0),
@@ -208,7 +208,7 @@ comment on column amzmp.listing.account_id is 'The account.';
 comment on column amzmp.listing.channel_id is 'The channel.';
 comment on column amzmp.listing.sku is 'The SKU, the same in the shop and at Amazon (at most 40 characters).';
 comment on column amzmp.listing.wanted is 'Shall it be sold here? Set by publish, taken back by unpublish.';
-comment on column amzmp.listing.state is 'not_listed, matching (which catalogue item is it?), queued, sent, pending (Amazon''s verdict is awaited), live, live_with_issues, rejected, off_sale, removed (by us), gone (not by us).';
+comment on column amzmp.listing.state is 'not_listed, matching (which catalogue item is it?), queued, sent, pending (Amazon''s verdict is awaited), live, live_with_issues, deactivated (by Amazon, for its price), rejected, off_sale, removed (by us), gone (not by us). amzmp.listing_state explains each.';
 comment on column amzmp.listing.state_reason is 'Why it is in this state, in words.';
 comment on column amzmp.listing.state_at is 'Since when it is in this state.';
 comment on column amzmp.listing.listed is 'Has Amazon accepted it, so that prices and stock can be sent?';

@@ -331,6 +331,33 @@ begin
 end
 $$;
 
+-- What Amazon says about the price of an offer that it does not let anybody buy; null where it is not the price.
+create function amzmp._price_complaint(seen amzmp.seen_listing, marketplace_id text)
+    returns text
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format('%s (%s)', i.issue ->> 'message', i.issue ->> 'code'), '; ')
+    from amzmp._issues_here(seen.issues, marketplace_id) as i (issue)
+    where seen.summary is not null
+        and not coalesce(seen.summary -> 'status' ? 'BUYABLE', false)
+        and i.issue ->> 'severity' = 'ERROR'
+        and i.issue -> 'categories' ? 'INVALID_PRICE'
+$$;
+
+-- Amazon judges a new price of an offer that it had taken off sale.
+create function amzmp._new_price_reason()
+    returns text
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select 'a new price was accepted, Amazon''s verdict is awaited'
+$$;
+
 /*
  * The state that follows from what was seen. Null where the verdict is still open.
  */
@@ -347,12 +374,18 @@ declare
     complaints constant boolean := exists (
         select from amzmp._issues_here(seen.issues, marketplace_id) as i where i ->> 'severity' <> 'INFO'
     );
+    priced_out constant text := case when listing.wanted then amzmp._price_complaint(seen, marketplace_id) end;
     late constant boolean := listing.state = 'pending' and listing.verdict_due_at < seen.seen_at;
     state text;
     reason text;
     code text;
 begin
-    if visible and complaints then
+    if priced_out is not null and listing.state = 'pending' and listing.state_reason = amzmp._new_price_reason() and not late then
+        return null;    -- what Amazon said about the price before
+    elsif priced_out is not null then
+        state := 'deactivated';
+        reason := priced_out;
+    elsif visible and complaints then
         state := 'live_with_issues';
         reason := coalesce(complaint, 'Amazon has warnings, see amzmp.listing_issue');
     elsif visible then
@@ -414,7 +447,7 @@ begin
     set published_at = coalesce(l.published_at, now())
     from unnest(verdicts) as v
     where (l.account_id, l.channel_id, l.sku) = (_judge_listings.account_id, v.channel_id, v.sku)
-        and v.state in ('live', 'live_with_issues', 'pending');
+        and v.state in ('live', 'live_with_issues', 'deactivated', 'pending');
 
     for absent in
         select l.channel_id, array_agg(l.sku order by l.sku) as skus
@@ -447,6 +480,8 @@ begin
         from unnest(seen) as s
         join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (_look_again.account_id, s.channel_id, s.sku)
         where l.state = 'pending'
+            or l.state = 'deactivated'
+            and l.submitted_price_at > now() - amzmp._account_interval(l.account_id, l.channel_id, 'verdict_wait')
         group by l.channel_id
         union all
         select (a.request).channel_id, array_agg(q.sku order by q.sku),

@@ -28,14 +28,10 @@ create function amzmp._listing_products(account_id bigint, channel_id bigint, sk
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select distinct on (p.sku) p.*
-    from amzmp.source as s
-    join amzmp.product as p using (account_id, source_id)
-    where s.account_id = $1
-        and s.channel_id in (0, $2)
-        and p.sku = any ($3)
-        and not p.gone
-    order by p.sku, s.channel_id = 0, s.source_id
+    select p.*
+    from (select distinct u.sku from unnest($3) as u (sku)) as k
+    cross join lateral amzmp._offer_product($1, $2, k.sku) as p
+    where p.sku is not null
 $$;
 
 /*
@@ -225,6 +221,15 @@ as $$
 declare
     to_match text[];
 begin
+    if amzmp._setting_text(account_id, channel_id, 'send_offers') <> 'true' then
+        perform amzmp._enter(account_id, array(
+                select (_plan_puts.channel_id, l.sku, 'queued', 'waits for the channel''s main switch send_offers', null)::amzmp.new_state
+                from amzmp.listing as l
+                where (l.account_id, l.channel_id, l.state) = (_plan_puts.account_id, _plan_puts.channel_id, 'queued')
+                    and l.sku = any (skus)
+            ));
+        return;
+    end if;
     perform amzmp._enter(account_id, array(
             select (l.channel_id, l.sku, 'rejected', w.reason, w.code)::amzmp.new_state
             from amzmp._listing_lacks(_plan_puts.account_id, _plan_puts.channel_id, skus) as w

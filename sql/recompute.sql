@@ -84,12 +84,28 @@ begin
 end
 $$;
 
+-- What the main switches of a channel let through; what is really sent also has to be named for the product (send).
+create function amzmp._switches(account_id bigint, channel_id bigint)
+    returns text[]
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select v.facet
+        from (values ('send_offers', 'price'), ('send_offers', 'stock'), ('send_offers', 'details'), ('send_content', 'content'),
+                ('send_images', 'images')) as v (setting, facet)
+        where amzmp._setting_text($1, $2, v.setting) = 'true'
+    )
+$$;
+
 /*
  * What the shop and the rules say about the price of each wanted offer, and what was wanted so far. given is the price
  * as it stands in the shop's row; calc.price is the one to send, null where there is none.
  */
 create type amzmp.offer_price as (channel_id bigint, sku text, listed boolean, known boolean, desired numeric, given numeric,
-    calc amzmp.offer_calc);
+    calc amzmp.offer_calc, switches text[]);
 
 comment on type amzmp.offer_price is 'Inner: what the shop and the rules say about an offer.';
 
@@ -104,13 +120,14 @@ as $$
 begin
     return array(
         with place as materialized (
-            select c.*, amzmp._setting_text(c.account_id, c.channel_id, 'merchant_shipping_group') as shipping
+            select c.*, amzmp._setting_text(c.account_id, c.channel_id, 'merchant_shipping_group') as shipping,
+                amzmp._switches(c.account_id, c.channel_id) as switches
             from amzmp.channel as c
             where c.account_id = _shop_prices.account_id
                 and not c.dropped
         )
         select (c.channel_id, l.sku, l.listed, (p.row).sku is not null, l.desired_price, (p.row).price,
-            amzmp._offer_calc(c.account_id, c.shipping, p.row, r.compiled, m))::amzmp.offer_price
+            amzmp._offer_calc(c.account_id, c.shipping, p.row, r.compiled, m), c.switches)::amzmp.offer_price
         from place as c
         join amzmp.marketplace as m using (marketplace_id)
         join amzmp.listing as l
@@ -128,7 +145,10 @@ begin
 end
 $$;
 
--- The row that speaks for an offer's price: that of the channel's own source before the account's.
+/*
+ * The row that speaks for an offer: that of the channel's own source before the account's. What it leaves open is taken
+ * from the others.
+ */
 create function amzmp._offer_product(account_id bigint, channel_id bigint, sku text)
     returns amzmp.product
     language plpgsql
@@ -139,17 +159,49 @@ as $$
 #variable_conflict use_column
 declare
     chosen amzmp.product;
+    other amzmp.product;
 begin
-    select r.* into chosen
-    from amzmp.source as s
-    join amzmp.product as r
-        on (r.account_id, r.source_id, r.sku) = (s.account_id, s.source_id, _offer_product.sku)
-    where s.account_id = _offer_product.account_id
-        and s.channel_id in (0, _offer_product.channel_id)
-        and not r.gone
-    order by r.price is null, s.channel_id = 0, s.source_id
-    limit 1;
+    -- a loop because there is one row nearly always
+    for other in
+        select r.*
+        from amzmp.source as s
+        join amzmp.product as r
+            on (r.account_id, r.source_id, r.sku) = (s.account_id, s.source_id, _offer_product.sku)
+        where s.account_id = _offer_product.account_id
+            and s.channel_id in (0, _offer_product.channel_id)
+            and not r.gone
+        order by r.price is null, s.channel_id = 0, s.source_id
+    loop
+        chosen := case when chosen.sku is null then other else amzmp._filled(chosen, other) end;
+    end loop;
     return chosen;
+end
+$$;
+
+-- A product's row with what is missing in it taken from another.
+create function amzmp._filled(product amzmp.product, other amzmp.product)
+    returns amzmp.product
+    language plpgsql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    product.price := coalesce(product.price, other.price);
+    product.quantity := coalesce(product.quantity, other.quantity);
+    product.title := coalesce(product.title, other.title);
+    product.ean := coalesce(product.ean, other.ean);
+    product.asin := coalesce(product.asin, other.asin);
+    product.condition := coalesce(product.condition, other.condition);
+    product.condition_note := coalesce(product.condition_note, other.condition_note);
+    product.lead_time := coalesce(product.lead_time, other.lead_time);
+    product.image := coalesce(product.image, other.image);
+    product.category := coalesce(product.category, other.category);
+    product.active := coalesce(product.active, other.active);
+    if other.extra is not null then
+        product.extra := jsonb_strip_nulls(other.extra) || jsonb_strip_nulls(coalesce(product.extra, '{}'));
+    end if;
+    return product;
 end
 $$;
 
@@ -174,7 +226,8 @@ $$;
  * What the shop and the rules say about the stock of each SKU. calc.available is what may be offered, null where the shop
  * does not say. A row that is gone or inactive offers nothing; a source that cannot be read leaves its rows as they were.
  */
-create type amzmp.offer_stock as (sku text, listed boolean, desired integer, wanted boolean, known boolean, calc amzmp.stock_calc);
+create type amzmp.offer_stock as (sku text, listed boolean, desired integer, wanted boolean, known boolean, calc amzmp.stock_calc,
+    sends boolean);
 
 comment on type amzmp.offer_stock is 'Inner: what the shop and the rules say about the stock of a SKU.';
 
@@ -191,18 +244,21 @@ declare
 begin
     return array(
         with place as materialized (
-            select c.account_id, c.channel_id, amzmp._setting_int(c.account_id, c.channel_id, 'handling_days') as handling
+            select c.account_id, c.channel_id, amzmp._setting_int(c.account_id, c.channel_id, 'handling_days') as handling,
+                'stock' = any (amzmp._switches(c.account_id, c.channel_id)) as sends
             from amzmp.channel as c
             where c.account_id = _shop_quantities.account_id
                 and not c.dropped
         )
         select (i.sku, i.listed, i.desired_quantity, w.wanted, p.known, amzmp._stock_calc(
                 case when w.wanted then p.quantity else 0 end, r.held, p.lead_time, p.row_values,
-                case when w.wanted then u.compiled end, buffer, w.handling))::amzmp.offer_stock
+                case when w.wanted then u.compiled end, buffer, w.handling),
+            -- what nobody sells any more never stays for sale
+            not w.wanted or p.off or w.sends and coalesce(u.compiled -> 'send' ? 'stock', true))::amzmp.offer_stock
         from amzmp.inventory as i
         left join amzmp._rules_for(_shop_quantities.account_id, _shop_quantities.skus) as u on u.channel_id = 0 and u.sku = i.sku
         cross join lateral (
-            select count(*) > 0 as wanted, max(c.handling) as handling
+            select count(*) > 0 as wanted, coalesce(bool_or(c.sends), false) as sends, max(c.handling) as handling
             from place as c
             join amzmp.listing as l
                 on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)
@@ -224,7 +280,7 @@ end
 $$;
 
 -- The shop's stock of a SKU, or what a rule takes instead of the source's quantity; row_values only where there are rules.
-create function amzmp._shop_stock(account_id bigint, sku text, rules jsonb, out known boolean, out quantity numeric,
+create function amzmp._shop_stock(account_id bigint, sku text, rules jsonb, out known boolean, out off boolean, out quantity numeric,
     out lead_time integer, out row_values jsonb)
     language plpgsql
     stable
@@ -233,7 +289,7 @@ create function amzmp._shop_stock(account_id bigint, sku text, rules jsonb, out 
 as $$
 #variable_conflict use_column
 begin
-    select count(*) > 0,
+    select count(*) > 0, coalesce(bool_and(q.gone or q.active is false), false),
         coalesce(
             min(case when q.gone or q.active is false then 0 else n.quantity end) filter (where s.channel_id = 0),
             min(n.quantity) filter (where not q.gone and q.active is not false),
@@ -241,7 +297,7 @@ begin
         ),
         coalesce(max(q.lead_time) filter (where s.channel_id = 0 and not q.gone), max(q.lead_time) filter (where not q.gone)),
         (array_agg(n.row_values order by s.channel_id, s.source_id) filter (where not q.gone))[1]
-    into known, quantity, lead_time, row_values
+    into known, off, quantity, lead_time, row_values
     from amzmp.source as s
     join amzmp.product as q
         on (q.account_id, q.source_id, q.sku) = (s.account_id, s.source_id, _shop_stock.sku)
@@ -327,8 +383,8 @@ begin
                 else amzmp._first_or_known((p.calc).terms, o.desired_terms)
             end as terms,
             amzmp._first_or_known((p.calc).details, o.desired_details) as details,
-            'price' = any ((p.calc).sends) as sends_price,
-            'details' = any ((p.calc).sends) as sends_details
+            'price' = any ((p.calc).sends) and 'price' = any (p.switches) as sends_price,
+            'details' = any ((p.calc).sends) and 'details' = any (p.switches) as sends_details
     ) as n
     where p.known
         and (l.account_id, l.channel_id, l.sku) = (o.account_id, o.channel_id, o.sku)
@@ -358,15 +414,18 @@ as $$
 #variable_conflict use_column
 begin
     update amzmp.inventory as i
-    set desired_terms = amzmp._first_or_known((s.calc).terms, i.desired_terms),
-        damping = (s.calc).damping,
-        sends = (s.calc).sends
+    set desired_terms = n.terms,
+        damping = n.damping,
+        sends = s.sends
     from unnest(stocks) as s
-    where s.known
-        and s.wanted
-        and (i.account_id, i.sku, i.fulfillment_channel) = (_set_stock_terms.account_id, s.sku, 'DEFAULT')
-        and (amzmp._first_or_known((s.calc).terms, i.desired_terms), (s.calc).damping, (s.calc).sends)
-            is distinct from (i.desired_terms, i.damping, i.sends);
+    join amzmp.inventory as o
+        on (o.account_id, o.sku, o.fulfillment_channel) = (_set_stock_terms.account_id, s.sku, 'DEFAULT')
+    cross join lateral (
+        select case when s.known and s.wanted then amzmp._first_or_known((s.calc).terms, o.desired_terms) else o.desired_terms end as terms,
+            case when s.known and s.wanted then (s.calc).damping else o.damping end as damping
+    ) as n
+    where (i.account_id, i.sku, i.fulfillment_channel) = (o.account_id, o.sku, o.fulfillment_channel)
+        and (n.terms, n.damping, s.sends) is distinct from (o.desired_terms, o.damping, o.sends);
 end
 $$;
 

@@ -47,7 +47,7 @@ as
         count(*) filter (where l.state = 'live_with_issues') as with_issues,
         count(*) filter (where l.state in ('matching', 'queued', 'sent', 'pending')) as under_way,
         count(*) filter (where l.state = 'rejected') as rejected,
-        count(*) filter (where l.state in ('off_sale', 'removed', 'gone')) as ended,
+        count(*) filter (where l.state in ('deactivated', 'off_sale', 'removed', 'gone')) as ended,
         count(*) filter (where l.price_differs) as price_diff,
         count(*) filter (where i.quantity_differs and l.listed) as stock_diff
     from amzmp.channel as c

@@ -59,7 +59,7 @@ values
     ('condition_note', 'details', 'text', null, null, null, 'Note on the condition, before the source''s.'),
     ('shipping_template', 'details', 'text', null, null, null, 'Shipping template: its id, or a name that shipping_map knows, or the name of a value of the source.'),
     ('shipping_map', 'details', 'map', null, null, null, 'The shop''s names of shipping templates and their ids at Amazon.'),
-    ('send', 'send', 'list', null, null, '{price,stock,details}', 'What is sent of an offer that Amazon has: without price an external repricer keeps it, without stock Amazon''s stays. For a channel or its products price and details, for an account also stock.'),
+    ('send', 'send', 'list', null, null, '{price,stock,details,content,images}', 'What is sent of an offer that Amazon has; without a rule price, stock and details. Without price an external repricer keeps it, without stock Amazon''s stays. content and images are sent only where they are named, and the settings send_content and send_images of the channel are on. stock is a matter of rules for accounts.'),
     ('quantity', 'stock', 'amount', null, null, null, 'The quantity to start from. Without it the source''s quantity.'),
     ('fixed_quantity', 'stock', 'integer', 0, 1000000, null, 'This quantity whatever the stock is, for what is made or bought on demand.'),
     ('buffer', 'stock', 'integer', 0, 1000000, null, 'Units kept back; without it the setting buffer_stock.'),

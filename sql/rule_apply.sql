@@ -331,7 +331,6 @@ create type amzmp.stock_calc as (
     available integer,
     damping integer,
     terms jsonb,
-    sends boolean,
     again_at timestamptz
 );
 
@@ -373,7 +372,6 @@ begin
     end;
     c.available := coalesce(case when stock is not null then (rules ->> 'fixed_quantity')::integer end, c.limited);
     c.damping := (rules ->> 'damping')::integer;
-    c.sends := coalesce(rules -> 'send' ? 'stock', true);
     if rules ? 'lead_time' then
         ruled := amzmp._amount(rules -> 'lead_time', row_values);
         days := case when ruled is null then days else least(greatest(round(ruled), 0), 30) end;

@@ -19,23 +19,30 @@ as $$
 #variable_conflict use_column
 declare
     open record;
+    back amzmp.new_state[];
 begin
     perform amzmp._settle_unwanted(account_id, skus, finished);
 
-    -- An offer that was off sale and got stock again waits for Amazon to show it.
-    perform amzmp._enter(account_id, array(
-            select (l.channel_id, l.sku, 'pending', 'on sale again, Amazon''s verdict is awaited', null)::amzmp.new_state
-            from amzmp.listing as l
-            join amzmp.inventory as i
-                on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
-            join amzmp.channel as c on (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
-            where c.account_id = _after_write.account_id
-                and l.sku = any (skus)
-                and l.state = 'off_sale'
-                and l.wanted
-                and i.remote_quantity > 0
-                and l.state_reason is not distinct from amzmp._off_sale_reason()
-        ));
+    -- An offer that was off sale and got stock again, or had a bad price and got another, waits for Amazon to show it.
+    back := array(
+        select (l.channel_id, l.sku, 'pending',
+            case l.state when 'off_sale' then 'on sale again, Amazon''s verdict is awaited' else amzmp._new_price_reason() end,
+            null)::amzmp.new_state
+        from amzmp.listing as l
+        join amzmp.inventory as i
+            on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+        join amzmp.channel as c on (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
+        where c.account_id = _after_write.account_id
+            and l.sku = any (skus)
+            and l.wanted
+            and (l.state = 'off_sale' and i.remote_quantity > 0 and l.state_reason is not distinct from amzmp._off_sale_reason()
+                or l.state = 'deactivated' and l.submitted_price_at > l.state_at)
+    );
+    perform amzmp._enter(account_id, back);
+    update amzmp.listing as l
+    set verdict_due_at = now() + amzmp._account_interval(l.account_id, l.channel_id, 'verdict_wait')
+    from unnest(back) as b
+    where (l.account_id, l.channel_id, l.sku) = (_after_write.account_id, b.channel_id, b.sku);
 
     for open in
         select l.channel_id, array_agg(l.sku order by l.sku) as skus
