@@ -11,6 +11,7 @@ create table amzmp.document (
     account_id bigint not null,
     document_id bigint not null default nextval('amzmp.document_id_seq'),
     content_type text not null,
+    sealed boolean not null default false,
     bytes bigint,
     packed_bytes bigint,
     made_at timestamptz not null default now(),
@@ -21,6 +22,7 @@ comment on table amzmp.document is 'Documents of feeds: how large they are and w
 comment on column amzmp.document.account_id is 'The account.';
 comment on column amzmp.document.document_id is 'Number of the document.';
 comment on column amzmp.document.content_type is 'Its content type, as announced to Amazon or told by it.';
+comment on column amzmp.document.sealed is 'Is its content sealed, because it holds buyers'' data?';
 comment on column amzmp.document.bytes is 'Its size; null where it came packed.';
 comment on column amzmp.document.packed_bytes is 'The room that it takes here.';
 comment on column amzmp.document.made_at is 'When it was made, or arrived.';
@@ -29,18 +31,21 @@ create table amzmp.document_chunk (
     account_id bigint not null,
     document_id bigint not null,
     position integer not null,
-    content bytea not null,
-    primary key (account_id, document_id, position)
+    content bytea,
+    sealed bytea,
+    primary key (account_id, document_id, position),
+    constraint document_chunk_content_check check (num_nonnulls(content, sealed) = 1)
 );
 
 -- It is packed already.
-alter table amzmp.document_chunk alter column content set storage external;
+alter table amzmp.document_chunk alter column content set storage external, alter column sealed set storage external;
 
 comment on table amzmp.document_chunk is 'Inner: the content of documents, as gzip.';
 comment on column amzmp.document_chunk.account_id is 'The account.';
 comment on column amzmp.document_chunk.document_id is 'The document.';
 comment on column amzmp.document_chunk.position is 'Place of the piece in it.';
-comment on column amzmp.document_chunk.content is 'The piece of the gzip stream. Feed documents hold no personal data, so it is not sealed.';
+comment on column amzmp.document_chunk.content is 'The piece of the gzip stream, where the document is not sealed.';
+comment on column amzmp.document_chunk.sealed is 'The piece, sealed.';
 
 create table amzmp.transfer (
     account_id bigint not null,
@@ -57,7 +62,7 @@ comment on column amzmp.transfer.document_id is 'The document to be uploaded, or
 comment on column amzmp.transfer.link is 'Amazon''s link, sealed: who has it has the document.';
 
 create function amzmp._write_document(account_id bigint, document_id bigint, subject_id bigint, head text, query text,
-    tail text, most_bytes bigint)
+    tail text, most_bytes bigint, separator text default E',\n')
     returns bigint
     language c
     volatile
@@ -66,7 +71,18 @@ create function amzmp._write_document(account_id bigint, document_id bigint, sub
     set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'amzmp_write_document';
 
-comment on function amzmp._write_document(bigint, bigint, bigint, text, text, text, bigint) is 'Inner: fill a document with head, the lines of a query for $1 = account_id and $2 = subject_id, and tail. Returns how many lines found room in most_bytes.';
+comment on function amzmp._write_document(bigint, bigint, bigint, text, text, text, bigint, text) is 'Inner: fill a document with head, the lines of a query for $1 = account_id and $2 = subject_id with the separator between them, and tail. Returns how many lines found room in most_bytes.';
+
+create function amzmp._write_content(account_id bigint, document_id bigint, content bytea)
+    returns void
+    language c
+    volatile
+    strict
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as 'MODULE_PATHNAME', 'amzmp_write_content';
+
+comment on function amzmp._write_content(bigint, bigint, bytea) is 'Inner: fill a document with bytes that are there already.';
 
 create function amzmp._read_document(account_id bigint, document_id bigint)
     returns bytea
@@ -79,15 +95,15 @@ as 'MODULE_PATHNAME', 'amzmp_read_document';
 
 comment on function amzmp._read_document(bigint, bigint) is 'Inner: a whole document, unpacked.';
 
-create function amzmp._new_document(account_id bigint, content_type text)
+create function amzmp._new_document(account_id bigint, content_type text, sealed boolean default false)
     returns bigint
     language sql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 begin atomic
-    insert into amzmp.document (account_id, content_type)
-    values (_new_document.account_id, _new_document.content_type)
+    insert into amzmp.document (account_id, content_type, sealed)
+    values (_new_document.account_id, _new_document.content_type, _new_document.sealed)
     returning document_id;
 end;
 

@@ -1,11 +1,15 @@
 /*
  * feed.sql
- *	  Feeds: thousands of changes in one document, from the choice of SKUs to Amazon's verdict on each message.
+ *	  Feeds: thousands of changes in one document, from the choice of what goes into it to Amazon's verdict on each message.
  *
  *		planned ─▶ built ─▶ document_created ─▶ uploaded ─▶ submitted ─▶ in_queue ─▶ in_progress ─▶ processed ─▶ done
  *		           (own runner)  (sender)    (own runner)   (sender)              (sender polls)    (own runner)
  *
  * and out of any of them: cancelled (nothing of it was applied), fatal (a part may have been), stuck (nobody knows).
+ *
+ * This is the life of every feed. What makes a document, understands Amazon's report and must know of an end without a
+ * report are functions that the feed's type names (amzmp.feed_type); those of the other types are where their subject
+ * is. What follows is about listings (JSON_LISTINGS_FEED).
  *
  * A feed names how many SKUs of which channel it shall carry at most; which ones, and with what values, is read when it
  * is built. From then on feed_message is the only record of what is in flight with it: send.sql asks amzmp._in_feeds
@@ -15,20 +19,25 @@
  * What ended fatal or stuck stays in flight until the SKU was read from Amazon, and only what differs then is sent
  * again. A stuck feed is watched on: should it end after all, what was sent meanwhile is asserted again.
  *
- * Here are the tables and the rules of who overtakes whom; then, in a feed's order of life: feed_build, feed_submit,
- * feed_poll, feed_result; feed_user is what people do with feeds.
+ * Here are the tables and the rules of who overtakes whom; then, in a feed's order of life: feed_plan, feed_submit,
+ * feed_poll, feed_end; feed_xml is what XML types share; listing_feed_build and listing_feed_result are the listings';
+ * feed_user is what people do with feeds.
  *
  * createFeed is the one call that must not be repeated blindly. At most one is under way per account, so that after a
  * lost answer getFeeds tells whether there is a feed that we do not know.
  */
 
--- A submission of listings falls under the plan of its type and not under createFeed's (usage_plan.c: scope feed_type).
-insert into amzmp.operation (name, api, version, method, path, rate, burst, reads, after_lost_answer, wrapped, note)
-select o.name || ':' || t.name, o.api, o.version, o.method, o.path, t.rate, t.burst, o.reads, o.after_lost_answer,
-    o.wrapped, 'createFeed for feeds of this type, which have a usage plan of their own.'
+-- Submissions of types with a plan of their own fall under that, or under both (usage_plan.c: scope feed_type).
+insert into amzmp.operation (name, api, version, method, path, shares_plan_of, rate, burst, reads, after_lost_answer, wrapped,
+    note)
+select o.name || ':' || t.name, o.api, o.version, o.method, o.path,
+    case when not t.replaces_operation_plan then o.name end,
+    case when t.replaces_operation_plan then t.rate else o.rate end,
+    case when t.replaces_operation_plan then t.burst else o.burst end, o.reads, o.after_lost_answer, o.wrapped,
+    'createFeed for feeds of this type, which have a usage plan of their own.'
 from amzmp.operation as o, amzmp.feed_type as t
 where o.name = 'createFeed'
-    and t.name = 'JSON_LISTINGS_FEED';
+    and t.rate is not null;
 
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
 values
@@ -52,9 +61,11 @@ create table amzmp.feed (
     feed_id bigint not null default nextval('amzmp.request_id_seq'),
     channel_id bigint not null,
     type text not null default 'JSON_LISTINGS_FEED',
+    options jsonb,
+    argument jsonb,
     state text not null default 'planned',
     reason text,
-    planned integer not null,
+    planned integer,
     messages integer,
     accepted integer,
     refused integer,
@@ -88,9 +99,11 @@ comment on column amzmp.feed.account_id is 'The account.';
 comment on column amzmp.feed.feed_id is 'Our number of the feed; it shares its range with requests.';
 comment on column amzmp.feed.channel_id is 'The channel, since a feed is for one marketplace.';
 comment on column amzmp.feed.type is 'Amazon''s type of the feed.';
+comment on column amzmp.feed.options is 'Amazon''s options of the feed, null: none.';
+comment on column amzmp.feed.argument is 'What its type needs to know about it.';
 comment on column amzmp.feed.state is 'planned, built, document_created, uploaded, submitted, in_queue, in_progress, processed (its report is awaited), done, cancelled (nothing was applied), fatal (a part may have been), stuck (unknown).';
 comment on column amzmp.feed.reason is 'Why it was made; once it failed, why.';
-comment on column amzmp.feed.planned is 'The most SKUs that it was to carry.';
+comment on column amzmp.feed.planned is 'The most SKUs that it was to carry; null where its type decides by itself.';
 comment on column amzmp.feed.messages is 'How many it carries.';
 comment on column amzmp.feed.accepted is 'How many Amazon accepted.';
 comment on column amzmp.feed.refused is 'How many Amazon refused, see amzmp.feed_message.';
@@ -115,7 +128,8 @@ create table amzmp.feed_message (
     feed_id bigint not null,
     message_id integer not null,
     channel_id bigint not null,
-    sku text not null,
+    sku text,
+    subject text,
     price numeric,
     terms jsonb,
     quantity integer,
@@ -126,18 +140,22 @@ create table amzmp.feed_message (
     message text,
     ended_at timestamptz,
     primary key (account_id, feed_id, message_id),
-    constraint feed_message_content_check check (num_nonnulls(price, quantity) > 0),
+    constraint feed_message_content_check check (
+        num_nonnulls(sku, subject) = 1 and (sku is not null) = (num_nonnulls(price, quantity) > 0)
+    ),
     constraint feed_message_result_check check (result in ('accepted', 'refused', 'unknown', 'released'))
 );
 
-create index feed_message_in_flight on amzmp.feed_message (account_id, sku) where result is null or result = 'unknown';
+create index feed_message_in_flight on amzmp.feed_message (account_id, sku)
+where (result is null or result = 'unknown') and sku is not null;
 
 comment on table amzmp.feed_message is 'What each feed carries for each SKU, and Amazon''s verdict on it.';
 comment on column amzmp.feed_message.account_id is 'The account.';
 comment on column amzmp.feed_message.feed_id is 'The feed.';
 comment on column amzmp.feed_message.message_id is 'Number of the message in the feed.';
 comment on column amzmp.feed_message.channel_id is 'The channel.';
-comment on column amzmp.feed_message.sku is 'The SKU.';
+comment on column amzmp.feed_message.sku is 'The SKU whose listing it changes; null in feeds about something else.';
+comment on column amzmp.feed_message.subject is 'What else it is about, such as an order.';
 comment on column amzmp.feed_message.price is 'The price that is sent; null: none.';
 comment on column amzmp.feed_message.terms is 'What travels with the price, see amzmp.listing.desired_terms.';
 comment on column amzmp.feed_message.quantity is 'The quantity that is sent; null: none.';

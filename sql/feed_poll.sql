@@ -28,6 +28,34 @@ begin
 end
 $$;
 
+/*
+ * Amazon told that a feed has ended: ask for its state now. False where no such feed is waited for, because it is
+ * somebody else's or has been asked for already. Whatever is missed here is found by polling.
+ */
+create function amzmp._feed_finished(account_id bigint, amazon_feed_id text)
+    returns boolean
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.request as r
+    set not_before = now()
+    from amzmp.feed as f
+    where (f.account_id, f.amazon_feed_id) = (_feed_finished.account_id, _feed_finished.amazon_feed_id)
+        and (r.account_id, r.subject_kind, r.subject) = (f.account_id, 'feed', f.feed_id::text)
+        and (r.operation, r.state) = ('getFeed', 'due')
+        and r.not_before > now();
+    if not found then
+        return false;
+    end if;
+    perform amzmp._wake();
+    return true;
+end
+$$;
+
 create function amzmp._handle_feed_state(answers amzmp.answer_row[])
     returns void
     language plpgsql
@@ -170,7 +198,12 @@ begin
         continue when f.state is null or f.state not in ('processed', 'fatal');
         if a.outcome = 'success' and a.body ->> 'url' is not null then
             perform amzmp._add_transfer(f.account_id, 'download/' || f.feed_id,
-                amzmp._new_document(f.account_id, 'application/json; charset=UTF-8'), a.body ->> 'url');
+                amzmp._new_document(f.account_id, case
+                        when t.content_type ~ 'UTF-8' then t.content_type
+                        else 'text/xml; charset=UTF-8'
+                    end, t.personal), a.body ->> 'url')
+            from amzmp.feed_type as t
+            where t.name = f.type;
         else
             perform amzmp._fetch_report(f);
         end if;

@@ -23,8 +23,10 @@ create function amzmp._ask_for_document(feed amzmp.feed)
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 begin atomic
-    select amzmp._feed_request(feed, 'createFeedDocument', '{}',
-        '{"contentType": "application/json; charset=UTF-8"}', '_handle_feed_document', null, now());
+    select amzmp._feed_request(feed, 'createFeedDocument', '{}', jsonb_build_object('contentType', t.content_type),
+        '_handle_feed_document', null, now())
+    from amzmp.feed_type as t
+    where t.name = feed.type;
 end;
 
 -- The feed that an answer is about, locked; null where it is over.
@@ -130,7 +132,7 @@ begin
         select
         from amzmp.request as r
         where (r.account_id, r.subject_kind) = (_submit_feeds.account_id, 'feed')
-            and (r.operation like 'createFeed:%' or r.operation = 'getFeeds')
+            and (r.operation like 'createFeed:%' or r.operation in ('createFeed', 'getFeeds'))
             and r.request_id <> all (finished)
     ) then
         return;
@@ -142,7 +144,10 @@ begin
     order by x.feed_id
     limit 1;
     if f.feed_id is not null then
-        perform amzmp._feed_request(f, 'createFeed:' || f.type, '{}', null, '_handle_feed_created', '_render_feed', now());
+        perform amzmp._feed_request(f, case when t.rate is null then 'createFeed' else 'createFeed:' || t.name end, '{}', null,
+            '_handle_feed_created', '_render_feed', now())
+        from amzmp.feed_type as t
+        where t.name = f.type;
     end if;
 end
 $$;
@@ -156,6 +161,7 @@ create function amzmp._render_feed(claimed amzmp.request[])
 begin atomic
     select r.request_id, '{}'::jsonb, jsonb_build_object('feedType', f.type, 'marketplaceIds', jsonb_build_array(c.marketplace_id),
         'inputFeedDocumentId', f.amazon_document_id)
+        || case when f.options is not null then jsonb_build_object('feedOptions', f.options) else '{}' end
     from unnest(claimed) as r
     join amzmp.feed as f on (f.account_id, f.feed_id) = (r.account_id, r.subject::bigint) and f.state = 'uploaded'
     join amzmp.channel as c on (c.account_id, c.channel_id) = (f.account_id, f.channel_id);

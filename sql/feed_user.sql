@@ -26,16 +26,56 @@ begin
 end
 $$;
 
-create function amzmp._feed_text(feed amzmp.feed, document_id bigint)
-    returns text
-    language sql
-    stable
+-- A document of a feed. One that holds buyers' data is for those who may see them, and that leaves its trace.
+create function amzmp._feed_content(feed amzmp.feed, document_id bigint)
+    returns bytea
+    language plpgsql
+    volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
-begin atomic
-    select convert_from(amzmp._read_document(feed.account_id, document_id), 'UTF8')
-    where document_id is not null;
-end;
+as $$
+#variable_conflict use_column
+begin
+    if document_id is null then
+        return null;
+    elsif exists (
+        select
+        from amzmp.document as d
+        where (d.account_id, d.document_id) = (feed.account_id, _feed_content.document_id)
+            and d.sealed
+    ) then
+        perform amzmp._check_buyer_access((select a.name from amzmp.account as a where a.account_id = feed.account_id),
+            array(
+                select m.subject
+                from amzmp.feed_message as m
+                where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+            ), 'opens a document with');
+    end if;
+    return amzmp._read_document(feed.account_id, document_id);
+end
+$$;
+
+create function amzmp._feed_text(feed amzmp.feed, document_id bigint)
+    returns text
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    type constant text := (
+        select d.content_type
+        from amzmp.document as d
+        where (d.account_id, d.document_id) = (feed.account_id, _feed_text.document_id)
+    );
+begin
+    if type !~ 'UTF-8' then
+        perform amzmp._fail('AZ203', format('documents of feed %s are no text', feed.feed_id), format('They are %s.', type),
+            'select amzmp.feed_file(account, feed_id) gives the bytes.');
+    end if;
+    return convert_from(amzmp._feed_content(feed, document_id), 'UTF8');
+end
+$$;
 
 create function amzmp._feed_document(account text, feed_id bigint)
     returns text
@@ -62,6 +102,19 @@ end;
 
 select amzmp._expose('amzmp._feed_response(text, bigint)', 'amzmp_reader',
     'Amazon''s processing report of a feed; null while there is none.');
+
+create function amzmp._feed_file(account text, feed_id bigint)
+    returns bytea
+    language sql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select amzmp._feed_content(f, f.document_id) from amzmp._feed(account, feed_id) as f;
+end;
+
+select amzmp._expose('amzmp._feed_file(text, bigint)', 'amzmp_reader',
+    'The same as bytes, for documents that are no text, such as an invoice. One that holds buyers'' data needs the role amzmp_buyer_data.');
 
 create function amzmp._poll_feed(account text, feed_id bigint)
     returns boolean

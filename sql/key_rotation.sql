@@ -41,6 +41,7 @@ create function amzmp._sealed_columns() returns table (relation text, column_nam
         ('answer', 'body', 'answer', $$account_id || '/' || request_id$$),
         ('application', 'client_secret', 'client_secret', $$'application:' || application_id$$),
         ('consent_state', 'code', 'consent_code', $$'consent:' || consent_id$$),
+        ('document_chunk', 'sealed', 'document', $$account_id || '/' || document_id || '/' || position$$),
         ('order_buyer', 'raw', 'order', $$account_id || '/' || amazon_order_id$$),
         ('order_buyer', 'sealed', 'buyer', $$account_id || '/' || amazon_order_id$$),
         ('parked_order', 'sealed', 'order', $$account_id || '/' || amazon_order_id$$),

@@ -305,26 +305,46 @@ where name in ('createRestrictedDataToken', 'createFeedDocument', 'getFeedDocume
     'createUploadDestinationForResource', 'getInvoicesDocument', 'getGovernmentInvoiceDocument',
     'rotateApplicationClientSecret');
 
--- Feed types with a plan of their own. A submission takes a token from the account's bucket of its type, and from
--- createFeed's only if the type's plan does not replace it.
+-- Types of feeds: how often they may be submitted, and who makes and understands them (doc/architecture.md, "Feeds").
+-- Where a type has a plan of its own, a submission takes a token from the account's bucket of that type, and from
+-- createFeed's only if the type's plan does not replace it. The functions are named by the file that has them.
 create table amzmp.feed_type (
     name text primary key,
-    rate numeric not null,
-    burst numeric not null,
-    replaces_operation_plan boolean not null,
+    rate numeric,
+    burst numeric,
+    replaces_operation_plan boolean not null default false,
+    content_type text not null,
+    personal boolean not null default false,
+    pause interval,
+    build_function text,
+    result_function text,
+    end_function text,
     note text,
-    constraint feed_type_name_check check (length(name) between 1 and 47),
-    constraint feed_type_rate_check check (rate > 0 and burst >= 1)
+    constraint feed_type_name_check check (length(name) between 1 and 36),
+    constraint feed_type_rate_check check (rate > 0 and burst >= 1 and num_nulls(rate, burst) in (0, 2)),
+    constraint feed_type_replaces_check check (rate is not null or not replaces_operation_plan)
 );
 
-comment on table amzmp.feed_type is 'Feed types whose submissions have a usage plan of their own.';
+comment on table amzmp.feed_type is 'Types of feeds, with their usage plans.';
 comment on column amzmp.feed_type.name is 'Amazon''s name of the feed type.';
-comment on column amzmp.feed_type.rate is 'Submissions a second, for one account.';
+comment on column amzmp.feed_type.rate is 'Submissions a second, for one account; null where the type has no plan of its own.';
 comment on column amzmp.feed_type.burst is 'Most submissions at once.';
-comment on column amzmp.feed_type.replaces_operation_plan is 'Does it take the place of createFeed''s plan, or come on top of it?';
+comment on column amzmp.feed_type.replaces_operation_plan is 'Does its plan take the place of createFeed''s, or come on top of it?';
+comment on column amzmp.feed_type.content_type is 'What its documents are.';
+comment on column amzmp.feed_type.personal is 'Do its documents hold buyers'' data? They are sealed then.';
+comment on column amzmp.feed_type.pause is 'Shortest time from one feed of a channel to the next, which also waits for the end of the one before; null: none.';
+comment on column amzmp.feed_type.build_function is 'The inner function that writes the document; null where amzmp makes no such feeds.';
+comment on column amzmp.feed_type.result_function is 'The inner function that applies Amazon''s report.';
+comment on column amzmp.feed_type.end_function is 'The inner function that is told of a feed that ended without a report; null: nobody needs to know.';
 comment on column amzmp.feed_type.note is 'What else to know about it.';
 
-insert into amzmp.feed_type (name, rate, burst, replaces_operation_plan, note)
+insert into amzmp.feed_type (name, rate, burst, replaces_operation_plan, content_type, personal, pause, note)
 values
-    ('JSON_LISTINGS_FEED', 0.0166, 5, true, '5 submissions in 5 minutes, of up to 25,000 messages each, one marketplace a feed.'),
-    ('UPLOAD_VAT_INVOICE', 0.3333, 1, false, 'One invoice a feed, about one in 3 seconds.');
+    ('JSON_LISTINGS_FEED', 0.0166, 5, true, 'application/json; charset=UTF-8', false, null,
+        '5 submissions in 5 minutes, of up to 25,000 messages each, one marketplace a feed.'),
+    ('UPLOAD_VAT_INVOICE', 0.3333, 1, false, 'application/pdf', true, null, 'One invoice a feed, about one in 3 seconds.'),
+    ('POST_ORDER_ACKNOWLEDGEMENT_DATA', null, null, false, 'text/xml; charset=UTF-8', false, '20 minutes',
+        'Takes orders, or cancels them.'),
+    ('POST_ORDER_FULFILLMENT_DATA', null, null, false, 'text/xml; charset=UTF-8', false, '20 minutes', 'Shipments in bulk.'),
+    ('POST_PAYMENT_ADJUSTMENT_DATA', null, null, false, 'text/xml; charset=UTF-8', false, '20 minutes',
+        'Refunds. Sent twice it refunds twice.');

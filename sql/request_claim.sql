@@ -9,7 +9,7 @@ create function amzmp._lanes()
     returns table (account_id bigint, operation text, next_at timestamptz, method text, path text, endpoint text,
         after_lost_answer text, apply_in text, grantless_scope text, application_id bigint, generation bigint,
         rate float8, burst float8, app_class text, app_rate float8, app_burst float8, sandbox boolean, plan text,
-        time_scale float8)
+        time_scale float8, feed_type text, feed_rate float8, feed_burst float8, feed_replaces boolean)
     language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -32,11 +32,14 @@ begin
            a.generation + p.generation,
            (coalesce(o.rate, 1) * a.rate_scale * a.time_scale)::float8, coalesce(o.burst, 1)::float8,
            o.app_class, (o.app_rate * a.rate_scale * a.time_scale)::float8, o.app_burst::float8, a.mode = 'sandbox',
-           o.plan, a.time_scale::float8
+           o.plan, a.time_scale::float8, t.name, (t.rate * a.rate_scale * a.time_scale)::float8, t.burst::float8,
+           t.replaces_operation_plan
       from lane l
       join amzmp.account a using (account_id)
       join amzmp.application p using (application_id)
       join amzmp.operation o on o.name = l.operation
+      -- an operation for one type of feeds (feed.sql)
+      left join amzmp.feed_type t on t.name = nullif(split_part(l.operation, ':', 2), '')
       cross join (select amzmp._is_fenced() as fenced, exists (select from amzmp.identity) as known) here
       cross join lateral (
         select r.not_before as next_at from amzmp.request r

@@ -6,7 +6,8 @@
  * packed bytes, and amzmp._write_document takes its lines from a cursor. Reading unpacks all of it, because what
  * follows (an upload, a processing report) needs it in one piece.
  *
- * What is in a document, and whose it is, is sql/document.sql's affair. Feeds hold no personal data and are not sealed.
+ * What is in a document, and whose it is, is sql/document.sql's affair; so is whether it holds buyers' data. Then each
+ * chunk is sealed, bound to its place.
  */
 #include "postgres.h"
 
@@ -22,13 +23,14 @@
 #include "utils/memutils.h"
 
 #include "document.h"
+#include "vault.h"
 
-#define CHUNK_BYTES (256 * 1024)
-#define CURSOR_ROWS 500
-#define GZIP_WINDOW (15 + 16) /* zlib: largest window, gzip's header and trailer */
-#define GZIP_MEMORY 8
-#define MOST_READ   ((Size) 512 * 1024 * 1024)
-#define SEPARATOR   ",\n"
+#define CHUNK_BYTES      (256 * 1024)
+#define CURSOR_ROWS      500
+#define GZIP_WINDOW      (15 + 16) /* zlib: largest window, gzip's header and trailer */
+#define GZIP_MEMORY      8
+#define MOST_READ        ((Size) 512 * 1024 * 1024)
+#define DOCUMENT_PURPOSE "document" /* what sealed chunks are sealed for */
 
 struct DocumentWriter
 {
@@ -39,6 +41,7 @@ struct DocumentWriter
 	int64 packed_bytes;
 	z_stream stream;
 	SPIPlanPtr insert;
+	bool sealed;
 	bytea *chunk; /* CHUNK_BYTES of room behind its header */
 };
 
@@ -87,6 +90,27 @@ execute(SPIPlanPtr plan, Datum *values, int expected)
 		elog(ERROR, "writing a document: %s", SPI_result_code_string(code));
 }
 
+static bool
+is_sealed(int64 account_id, int64 document_id)
+{
+	Oid types[2] = {INT8OID, INT8OID};
+	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
+	bool isnull;
+
+	execute(prepare("select sealed from amzmp.document where account_id = $1 and document_id = $2", 2, types), values,
+			SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		elog(ERROR, "there is no document " INT64_FORMAT, document_id);
+	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/* What a sealed chunk is bound to, as amzmp._sealed_columns says. */
+static char *
+chunk_row(int64 account_id, int64 document_id, int32 position)
+{
+	return psprintf(INT64_FORMAT "/" INT64_FORMAT "/%d", account_id, document_id, position);
+}
+
 static DocumentWriter *
 make_writer(int64 account_id, int64 document_id)
 {
@@ -95,8 +119,10 @@ make_writer(int64 account_id, int64 document_id)
 
 	writer->account_id = account_id;
 	writer->document_id = document_id;
-	writer->insert = prepare("insert into amzmp.document_chunk (account_id, document_id, position, content)"
-							 " values ($1, $2, $3, $4)",
+	writer->sealed = is_sealed(account_id, document_id);
+	writer->insert = prepare(psprintf("insert into amzmp.document_chunk (account_id, document_id, position, %s)"
+									  " values ($1, $2, $3, $4)",
+									  writer->sealed ? "sealed" : "content"),
 							 4, types);
 	writer->chunk = palloc(VARHDRSZ + CHUNK_BYTES);
 	return writer;
@@ -111,7 +137,12 @@ write_chunk(DocumentWriter *writer, Size length)
 	if (length == 0)
 		return;
 	SET_VARSIZE(writer->chunk, VARHDRSZ + length);
+	if (writer->sealed)
+		values[3] = PointerGetDatum(vault_seal(VARDATA(writer->chunk), length, DOCUMENT_PURPOSE,
+											   chunk_row(writer->account_id, writer->document_id, writer->position)));
 	execute(writer->insert, values, SPI_OK_INSERT);
+	if (writer->sealed)
+		pfree(DatumGetPointer(values[3]));
 	writer->position++;
 	writer->packed_bytes += length;
 }
@@ -227,12 +258,12 @@ make_room(Unpacked *to)
 
 /* Unpack one chunk. Returns what zlib said last. */
 static int
-unpack(z_stream *stream, const bytea *chunk, Unpacked *to)
+unpack(z_stream *stream, const char *packed, Size length, Unpacked *to)
 {
 	int code = Z_OK;
 
-	stream->next_in = (Bytef *) VARDATA_ANY(chunk);
-	stream->avail_in = VARSIZE_ANY_EXHDR(chunk);
+	stream->next_in = (Bytef *) packed;
+	stream->avail_in = length;
 	do
 	{
 		make_room(to);
@@ -257,23 +288,36 @@ open_chunks(int64 account_id, int64 document_id)
 	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
 
 	return SPI_cursor_open(NULL,
-						   prepare("select content from amzmp.document_chunk"
+						   prepare("select content, sealed, position from amzmp.document_chunk"
 								   " where account_id = $1 and document_id = $2 order by position",
 								   2, types),
 						   values, NULL, true);
 }
 
-/* The next value of a cursor's only column, or false. The row stays until SPI_freetuptable. */
-static bool
-next_value(Portal portal, Datum *value)
+/* Unpack the row that the cursor is at, opening it if it is sealed. */
+static int
+unpack_row(int64 account_id, int64 document_id, z_stream *stream, Unpacked *to)
 {
+	HeapTuple row = SPI_tuptable->vals[0];
+	bool sealed;
 	bool isnull;
+	Datum value = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &sealed);
+	bytea *chunk;
+	char *opened;
+	Size length;
+	int code;
 
-	SPI_cursor_fetch(portal, true, 1);
-	if (SPI_processed == 0)
-		return false;
-	*value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return !isnull;
+	if (!sealed)
+	{
+		chunk = DatumGetByteaPP(value);
+		return unpack(stream, VARDATA_ANY(chunk), VARSIZE_ANY_EXHDR(chunk), to);
+	}
+	chunk = DatumGetByteaP(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
+	value = SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull);
+	opened = vault_open(chunk, DOCUMENT_PURPOSE, chunk_row(account_id, document_id, DatumGetInt32(value)), &length);
+	code = unpack(stream, opened, length, to);
+	vault_forget(opened, length);
+	return code;
 }
 
 char *
@@ -283,18 +327,15 @@ document_read(int64 account_id, int64 document_id, MemoryContext keep, Size most
 	Portal portal = open_chunks(account_id, document_id);
 	z_stream stream;
 	int code = Z_OK;
-	Datum value;
 
 	zlib_prepare(&stream);
 	if (inflateInit2(&stream, GZIP_WINDOW) != Z_OK)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	while (next_value(portal, &value))
+	while (SPI_cursor_fetch(portal, true, 1), SPI_processed > 0)
 	{
-		bytea *chunk = DatumGetByteaPP(value);
-
 		CHECK_FOR_INTERRUPTS();
 		if (code != Z_STREAM_END)
-			code = unpack(&stream, chunk, &to);
+			code = unpack_row(account_id, document_id, &stream, &to);
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
@@ -327,8 +368,9 @@ amzmp_read_document(PG_FUNCTION_ARGS)
 }
 
 /*
- * amzmp._write_document(account_id, document_id, head, query, tail, most_bytes): head, the lines that the query gives
- * for $1 = account_id and $2 = subject_id, parted by commas, and tail. Returns how many lines found room.
+ * amzmp._write_document(account_id, document_id, subject_id, head, query, tail, most_bytes, separator): head, the lines
+ * that the query gives for $1 = account_id and $2 = subject_id, parted by the separator, and tail. Returns how many
+ * lines found room.
  */
 
 static void
@@ -343,7 +385,7 @@ append_text(DocumentWriter *writer, const char *text, int length)
 
 /* Write what the cursor gives, until it is empty or the next line has no room. */
 static int64
-append_lines(DocumentWriter *writer, Portal portal, int64 most_bytes)
+append_lines(DocumentWriter *writer, Portal portal, int64 most_bytes, const text *separator)
 {
 	int64 lines = 0;
 	bool full = false;
@@ -358,11 +400,11 @@ append_lines(DocumentWriter *writer, Portal portal, int64 most_bytes)
 			Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 			text *line = DatumGetTextPP(value);
 
-			full = writer->bytes + (int64) (VARSIZE_ANY_EXHDR(line) + strlen(SEPARATOR)) > most_bytes;
+			full = writer->bytes + (int64) (VARSIZE_ANY_EXHDR(line) + VARSIZE_ANY_EXHDR(separator)) > most_bytes;
 			if (full)
 				break;
 			if (lines++ > 0)
-				document_append(writer, SEPARATOR, strlen(SEPARATOR));
+				document_append(writer, VARDATA_ANY(separator), VARSIZE_ANY_EXHDR(separator));
 			append_text(writer, VARDATA_ANY(line), VARSIZE_ANY_EXHDR(line));
 		}
 		full = full || SPI_processed < CURSOR_ROWS;
@@ -391,10 +433,26 @@ amzmp_write_document(PG_FUNCTION_ARGS)
 	writer = document_begin(account_id, PG_GETARG_INT64(1));
 	append_text(writer, VARDATA_ANY(head), VARSIZE_ANY_EXHDR(head));
 	portal = SPI_cursor_open(NULL, prepare(query, 2, types), values, NULL, true);
-	lines = append_lines(writer, portal, most_bytes);
+	lines = append_lines(writer, portal, most_bytes, PG_GETARG_TEXT_PP(7));
 	SPI_cursor_close(portal);
 	append_text(writer, VARDATA_ANY(tail), VARSIZE_ANY_EXHDR(tail));
 	document_end(writer);
 	SPI_finish();
 	PG_RETURN_INT64(lines);
+}
+
+PG_FUNCTION_INFO_V1(amzmp_write_content);
+
+Datum
+amzmp_write_content(PG_FUNCTION_ARGS)
+{
+	bytea *content = PG_GETARG_BYTEA_PP(2);
+	DocumentWriter *writer;
+
+	SPI_connect();
+	writer = document_begin(PG_GETARG_INT64(0), PG_GETARG_INT64(1));
+	document_append(writer, VARDATA_ANY(content), VARSIZE_ANY_EXHDR(content));
+	document_end(writer);
+	SPI_finish();
+	PG_RETURN_VOID();
 }

@@ -180,7 +180,7 @@ read_lane(Lane *lane, uint64 i)
 	lane->exchanges_code = strcmp(lane->operation, "exchangeAuthorizationCode") == 0;
 	lane->talks_to_queue =
 		strcmp(lane->operation, "receiveMessage") == 0 || strcmp(lane->operation, "deleteMessageBatch") == 0;
-	feed_type = strchr(lane->operation, ':');
+	feed_type = column_text(i, 20);
 	lane->rate = column_double(i, 12);
 	lane->time_scale = column_double(i, 19);
 
@@ -195,10 +195,10 @@ read_lane(Lane *lane, uint64 i)
 		add_demand(lane, PLAN_ACCOUNT_SANDBOX, lane->account_id, "sandbox", 5, 15);
 		return;
 	}
-	/* an operation for one type of feeds, whose plan takes the operation's place (sql/feed.sql) */
+	/* an operation for one type of feeds, whose plan takes the operation's place or comes on top of it (sql/feed.sql) */
 	if (feed_type != NULL)
-		add_demand(lane, PLAN_ACCOUNT_FEED_TYPE, lane->account_id, feed_type + 1, lane->rate, column_double(i, 13));
-	else
+		add_demand(lane, PLAN_ACCOUNT_FEED_TYPE, lane->account_id, feed_type, column_double(i, 21), column_double(i, 22));
+	if (feed_type == NULL || !(DatumGetBool(column(i, 23, &isnull)) && !isnull))
 		add_demand(lane, PLAN_ACCOUNT_OPERATION, lane->account_id, column_text(i, 18), lane->rate, column_double(i, 13));
 	if (app_class != NULL)
 		add_demand(lane, PLAN_APPLICATION_CLASS, application, app_class, column_double(i, 15), column_double(i, 16));

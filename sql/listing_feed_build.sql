@@ -1,6 +1,6 @@
 /*
- * feed_build.sql
- *	  Which changes a feed carries, and its document: chosen when the feed is built, never earlier.
+ * listing_feed_build.sql
+ *	  Which changes a feed of listings carries, and its document: chosen when the feed is built, never earlier.
  */
 
 /*
@@ -209,9 +209,9 @@ as $$
     ) as p
 $$;
 
--- Write the document of a feed that is filled. Messages that found no room are given back.
-create function amzmp._write_feed(feed amzmp.feed)
-    returns void
+-- Write the document of a feed that is filled. Messages that found no room are given back. Returns how many have.
+create function amzmp._write_listings_feed(feed amzmp.feed)
+    returns integer
     language plpgsql
     volatile
     parallel unsafe
@@ -219,7 +219,6 @@ create function amzmp._write_feed(feed amzmp.feed)
 as $$
 #variable_conflict use_column
 declare
-    document constant bigint := amzmp._new_document(feed.account_id, 'application/json; charset=UTF-8');
     header constant jsonb := (
         select jsonb_build_object('sellerId', a.seller_id, 'version', '2.0', 'issueLocale', m.language)
         from amzmp.account as a
@@ -235,23 +234,18 @@ declare
     );
     written bigint;
 begin
-    written := amzmp._write_document(feed.account_id, document, feed.feed_id, format(E'{"header": %s, "messages": [\n', header),
-        amzmp._feed_query(place), E'\n]}', amzmp._feed_most_bytes());
+    written := amzmp._write_document(feed.account_id, feed.document_id, feed.feed_id,
+        format(E'{"header": %s, "messages": [\n', header), amzmp._feed_query(place), E'\n]}', amzmp._feed_most_bytes());
     delete from amzmp.feed_message as m
     where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
         and m.message_id > written;
-    update amzmp.feed as f
-    set state = 'built',
-        document_id = document,
-        messages = written,
-        built_at = now()
-    where (f.account_id, f.feed_id) = (feed.account_id, feed.feed_id);
+    return written;
 end
 $$;
 
--- Inner, own runner: fill a planned feed portion by portion, then write its document.
-create function amzmp._task_feed(account_id bigint, subject text, argument jsonb)
-    returns void
+-- Fill a feed portion by portion; then, in one more step, write its document.
+create function amzmp._build_listings_feed(feed amzmp.feed)
+    returns integer
     language plpgsql
     volatile
     parallel unsafe
@@ -260,31 +254,20 @@ as $$
 #variable_conflict use_column
 declare
     portion constant integer := 2500;
-    f amzmp.feed;
-    added integer;
 begin
-    select x.* into f
-    from amzmp.feed as x
-    where (x.account_id, x.feed_id) = (_task_feed.account_id, _task_feed.subject::bigint)
-        and x.state = 'planned'
-    for no key update;
-    if f.feed_id is null then
-        return;
+    if feed.messages > 0 then
+        return amzmp._write_listings_feed(feed);
+    elsif feed.messages = 0 then
+        return 0;
+    elsif amzmp._fill_feed(feed, portion) < portion then
+        update amzmp.feed as f
+        set messages = (
+                select count(*)
+                from amzmp.feed_message as m
+                where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+            )
+        where (f.account_id, f.feed_id) = (feed.account_id, feed.feed_id);
     end if;
-    if argument ? 'filled' then
-        perform amzmp._write_feed(f);
-        perform amzmp._ask_for_document(f);
-        return;
-    end if;
-    added := amzmp._fill_feed(f, portion);
-    if added = portion then
-        perform amzmp._add_task(account_id, 'feed', subject, null, now());
-    elsif exists (
-        select from amzmp.feed_message as m where (m.account_id, m.feed_id) = (f.account_id, f.feed_id)
-    ) then
-        perform amzmp._add_task(account_id, 'feed', subject, null, now(), '{"filled": true}');
-    else
-        perform amzmp._end_feed(f, 'cancelled', 'nothing was left to send');
-    end if;
+    return null;
 end
 $$;

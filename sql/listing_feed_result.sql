@@ -1,51 +1,43 @@
 /*
- * feed_result.sql
- *	  The report of a feed applied message by message, and the end of a feed, however it came about.
+ * listing_feed_result.sql
+ *	  The report of a feed of listings applied message by message, and what becomes of its SKUs where there is none.
  */
 
 /*
- * Inner, own runner: apply the report, message by message in portions. Stock that is being sent past the feed is waited
- * for: what Amazon has after both is known only when both have ended.
+ * The report is judged first, then its verdicts are applied in portions. Stock that is being sent past the feed is
+ * waited for: what Amazon has after both is known only when both have ended.
  */
-create function amzmp._task_feed_report(account_id bigint, subject text, argument jsonb)
-    returns void
+create function amzmp._apply_listings_report(feed amzmp.feed)
+    returns interval
     language plpgsql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
     portion constant integer := 1000;
-    f amzmp.feed;
-    judged integer;
 begin
-    select x.* into f
-    from amzmp.feed as x
-    where (x.account_id, x.feed_id) = (_task_feed_report.account_id, _task_feed_report.subject::bigint)
-        and x.state = 'processed'
-    for no key update;
-    if f.feed_id is null then
-        return;
-    end if;
-    if not argument ? 'judged' then
-        perform amzmp._judge_messages(f, convert_from(amzmp._read_document(f.account_id, f.result_document_id), 'UTF8')::jsonb);
-        perform amzmp._add_task(account_id, 'feed_report', subject, null, now(), '{"judged": true}');
-        return;
-    end if;
-    judged := amzmp._land_messages(f, portion);
-    if judged > 0 then
-        perform amzmp._add_task(account_id, 'feed_report', subject, null, now(), '{"judged": true}');
+    if exists (
+        select
+        from amzmp.feed_message as m
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+            and m.code is null
+            and (m.result is null or m.result = 'unknown')
+    ) then
+        perform amzmp._judge_messages(feed,
+            convert_from(amzmp._read_document(feed.account_id, feed.result_document_id), 'UTF8')::jsonb);
+        return interval '0';
+    elsif amzmp._land_messages(feed, portion) > 0 then
+        return interval '0';
     elsif exists (
         select
         from amzmp.feed_message as m
-        where (m.account_id, m.feed_id) = (f.account_id, f.feed_id)
+        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
             and m.ended_at is null
     ) then
-        perform amzmp._add_task(account_id, 'feed_report', subject, null, now() + interval '1 second', '{"judged": true}');
-    else
-        perform amzmp._end_feed(f, 'done', null);
+        return interval '1 second';
     end if;
+    return null;
 end
 $$;
 
@@ -251,10 +243,10 @@ end
 $$;
 
 /*
- * End a feed. What it carried is released where nothing of it was applied, and read back where nobody knows. done:
- * the report was applied, so only the counts are left.
+ * A feed of listings ended without a report. What it carried goes another way where nothing of it was applied, and is
+ * read back where nobody knows.
  */
-create function amzmp._end_feed(feed amzmp.feed, state text, reason text)
+create function amzmp._listings_feed_ended(feed amzmp.feed)
     returns void
     language plpgsql
     volatile
@@ -263,42 +255,22 @@ create function amzmp._end_feed(feed amzmp.feed, state text, reason text)
 as $$
 #variable_conflict use_column
 declare
-    left_open text[];
-begin
-    with ended as (
-        update amzmp.feed_message as m
-        set result = case _end_feed.state when 'cancelled' then 'released' else 'unknown' end,
-            ended_at = now()
-        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
-            and _end_feed.state <> 'done'
-            and (m.result is null or m.result = 'unknown')
-        returning m.sku
-    )
-    select array(select e.sku from ended as e order by e.sku) into left_open;
-
-    update amzmp.feed as x
-    set state = _end_feed.state,
-        reason = coalesce(_end_feed.reason, x.reason),
-        ended_at = now(),
-        accepted = c.accepted,
-        refused = c.refused
-    from (
-        select count(*) filter (where m.result = 'accepted') as accepted, count(*) filter (where m.result = 'refused') as refused
+    left_open constant text[] := array(
+        select m.sku
         from amzmp.feed_message as m
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
-    ) as c
-    where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id);
-
-    perform amzmp._log(feed.account_id, feed.channel_id, case state when 'done' then 'info' else 'warning' end, 'feed',
-        feed.feed_id::text, format('feed %s%s', state, ': ' || reason));
-    if state in ('fatal', 'stuck') then
+            and m.result in ('released', 'unknown')
+        order by m.sku
+    );
+begin
+    if feed.state in ('fatal', 'stuck') then
         update amzmp.inventory as i
         set remote_quantity = null
         where i.account_id = feed.account_id
             and i.in_flight_request is null
             and i.sku in (select o.sku from amzmp._overtaken(feed) as o (sku));
         perform amzmp._look(feed.account_id, feed.channel_id, left_open, now(), feed.cause);
-    elsif state = 'cancelled' and left_open <> '{}' then
+    elsif left_open <> '{}' then
         perform amzmp._plan_bulk(feed.account_id, interval '0');
         perform amzmp._plan_sends(feed.account_id, array(
                 select o.sku from amzmp._overtaken(feed) as o (sku)
@@ -321,32 +293,8 @@ begin atomic
         and m.overtaken_by is not null;
 end;
 
--- Inner, housekeeping.
-create function amzmp._purge_feeds(account_id bigint, older_than interval)
-    returns bigint
-    language plpgsql
-    volatile
-    parallel unsafe
-    set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-    gone amzmp.feed[];
-begin
-    with old as (
-        delete from amzmp.feed as f
-        where f.account_id = _purge_feeds.account_id
-            and not f.open
-            and f.ended_at < now() - older_than
-        returning f as feed
-    )
-    select array_agg(o.feed) into gone from old as o;
-    delete from amzmp.feed_message as m
-    using unnest(gone) as g
-    where (m.account_id, m.feed_id) = (g.account_id, g.feed_id);
-    perform amzmp._drop_documents(account_id, array(
-            select d.id from unnest(gone) as g, unnest(array[g.document_id, g.result_document_id]) as d (id) where d.id is not null
-        ));
-    return coalesce(cardinality(gone), 0);
-end
-$$;
+update amzmp.feed_type as t
+set build_function = '_build_listings_feed',
+    result_function = '_apply_listings_report',
+    end_function = '_listings_feed_ended'
+where t.name = 'JSON_LISTINGS_FEED';
