@@ -201,7 +201,7 @@ begin
     if exists (select from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = id and p.failed_at is null) then
         perform amzmp._import_order(acc, id, true);
     else
-        perform amzmp._settle_order(acc, id, true);
+        perform amzmp._settle_orders(acc, array[id], true);
     end if;
     return query
         select m.sku, sum(m.quantity)::integer
@@ -219,7 +219,7 @@ select amzmp._expose('amzmp._begin_import(bigint, text)', 'public',
  * The stock is written, or could not be. The shop's quantity as last read is corrected with it, so that nobody adds the
  * units again between this commit and the next reading. A failure keeps the order imported and its units held.
  */
-create function amzmp._finish_import(account_id bigint, amazon_order_id text, missing text[], failed_state text,
+create function amzmp._finish_import(account_id bigint, amazon_order_id text, missing text[], short text[], failed_state text,
     failed_message text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -228,6 +228,7 @@ declare
     acc alias for $1;
     id alias for $2;
     absent alias for $3;
+    short_skus alias for $4;
     message text;
 begin
     perform amzmp._hook_of_caller(acc, 0, 'stock');
@@ -236,7 +237,7 @@ begin
         update amzmp.orders o
            set import_state = 'quarantined', failure_reason = 'stock: ' || message
          where o.account_id = acc and o.amazon_order_id = id;
-        perform amzmp._settle_reservations(acc, id, false);
+        perform amzmp._settle_reservations(acc, array[id], false);
         perform amzmp._log(acc, 0, 'error', 'order', id, 'the shop''s stock could not be changed: ' || message);
         return;
     end if;
@@ -255,11 +256,12 @@ begin
         perform amzmp._log(acc, 0, 'warning', 'order', id,
             'sold, but the shop has no such row: ' || array_to_string(absent, ', '));
     end if;
-    perform amzmp._queue_delivery(acc, id);
+    perform amzmp._settle_states(acc, array[id], short_skus);
+    perform amzmp._queue_deliveries(acc, array[id]);
 end
 $$;
 
-select amzmp._expose('amzmp._finish_import(bigint, text, text[], text, text)', 'public',
+select amzmp._expose('amzmp._finish_import(bigint, text, text[], text[], text, text)', 'public',
     'Inner: second half of the statement that imports one order with its stock. Refused to all but the role registered by reduce_stock.');
 
 create function amzmp._begin_delivery(account_id bigint, amazon_order_id text) returns boolean
@@ -273,7 +275,7 @@ begin
     select o.* into wanted from amzmp.orders o where o.account_id = acc and o.amazon_order_id = $2 for update;
     perform amzmp._hook_of_caller(acc, wanted.channel_id, 'delivery');
     return wanted.import_state = 'imported' and wanted.delivered_at is null
-        and wanted.status = any (amzmp._setting_list(acc, 0, 'order_statuses'));
+        and wanted.status = any (amzmp._setting_list(acc, wanted.channel_id, 'order_statuses'));
 end
 $$;
 
@@ -294,7 +296,7 @@ begin
      where o.account_id = acc and o.amazon_order_id = id and o.import_state = 'imported' and o.delivered_at is null
     returning o.channel_id into channel;
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
-    perform amzmp._settle_reservations(acc, id, false);
+    perform amzmp._settle_reservations(acc, array[id], false);
     perform amzmp._log(acc, channel, 'info', 'order', id, 'delivered to the shop' || coalesce(' as ' || $3, ''));
 end
 $$;
@@ -339,6 +341,8 @@ create function amzmp._statement_import(account_id bigint, subject text, argumen
 declare
     step record;
     missing text[] := '{}';
+    short text[] := '{}';
+    remaining numeric;
     state text;
     message text;
 begin
@@ -355,16 +359,18 @@ begin
             get stacked diagnostics state = returned_sqlstate, message = message_text;
             perform from amzmp.begin_import(%1$s, %2$L);
     end;
-    perform amzmp.finish_import(%1$s, %2$L, missing, state, message);
+    perform amzmp.finish_import(%1$s, %2$L, missing, short, state, message);
 end
 $amzmp$
 $statement$,
         h.account_id, _statement_import.subject,
         case when h.function_name is not null then format('perform %s(step.sku, step.quantity);', h.function_name)
-             else format('update %s set %I = %I + step.quantity where %I = step.sku;
+             else format('update %s set %I = %I + step.quantity where %I = step.sku returning %I into remaining;
             if not found then
                 missing := missing || step.sku;
-            end if;', h.relation_name, h.stock_column, h.stock_column, h.key_column) end)]
+            elsif remaining < 0 and step.quantity < 0 then
+                short := short || step.sku;
+            end if;', h.relation_name, h.stock_column, h.stock_column, h.key_column, h.stock_column) end)]
     from amzmp.order_hook h
     where h.account_id = _statement_import.account_id and h.channel_id = 0 and h.kind = 'stock';
 $$;
@@ -404,34 +410,30 @@ $statement$, o.account_id, o.amazon_order_id, h.function_name)]
     where o.account_id = _statement_deliver.account_id and o.amazon_order_id = _statement_deliver.subject;
 $$;
 
--- Queue the delivery of an order, if it is to be delivered.
-create function amzmp._queue_delivery(account_id bigint, amazon_order_id text) returns void
+-- Queue the delivery of these orders, or of all that wait (order_ids null), as far as they are to be delivered.
+create function amzmp._queue_deliveries(account_id bigint, order_ids text[] default null) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    id alias for $2;
+    ids alias for $2;
+    hook record;
 begin
-    perform amzmp._add_task(acc, 'deliver', o.amazon_order_id, h.run_as, now(), '{}')
-       from amzmp.orders o
-       join amzmp.order_hook h on h.account_id = o.account_id and h.channel_id = o.channel_id and h.kind = 'delivery'
-      where o.account_id = acc and o.amazon_order_id = id
-        and o.import_state = 'imported' and o.delivered_at is null
-        and o.status = any (amzmp._setting_list(acc, 0, 'order_statuses'))
-        and not exists (select from amzmp.task t
-                         where t.account_id = acc and t.kind = 'deliver' and t.subject = id);
+    -- a loop over the few channels that have a function: each has its own statuses and role
+    for hook in
+        select h.channel_id, h.run_as, amzmp._setting_list(acc, h.channel_id, 'order_statuses') as statuses
+          from amzmp.order_hook h
+         where h.account_id = acc and h.kind = 'delivery'
+    loop
+        perform amzmp._add_task(acc, 'deliver', o.amazon_order_id, hook.run_as, now(), '{}')
+           from amzmp.orders o
+          where o.account_id = acc and (ids is null or o.amazon_order_id = any (ids)) and o.channel_id = hook.channel_id
+            and o.import_state = 'imported' and o.delivered_at is null and o.status = any (hook.statuses)
+            and not exists (select from amzmp.task t
+                             where t.account_id = acc and t.kind = 'deliver' and t.subject = o.amazon_order_id);
+    end loop;
 end
-$$;
-
--- The same for these orders, or for all that wait (order_ids null).
-create function amzmp._queue_deliveries(account_id bigint, order_ids text[] default null) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-    select amzmp._queue_delivery(o.account_id, o.amazon_order_id)
-      from amzmp.orders o
-     where o.account_id = _queue_deliveries.account_id and o.import_state = 'imported'
-       and (order_ids is null or o.amazon_order_id = any (order_ids));
 $$;
 
 /* ---- what people do about orders that wait ---- */
@@ -456,9 +458,11 @@ begin
             'Leave it out, or repeat the call with again => true if the shop really has lost it.');
     end if;
     update amzmp.orders o
-       set import_state = 'imported', failure_reason = null, delivered_at = null, delivered_number = null
+       set import_state = 'imported', failure_reason = null, delivered_at = null, delivered_number = null,
+           accepted_at = case when o.import_state in ('held_short_stock', 'held_disabled_item') then now() else o.accepted_at end
      where o.account_id = target.account_id and o.amazon_order_id = any (found_ids)
-       and o.import_state in ('quarantined', 'delivered');
+       and o.import_state in ('quarantined', 'delivered', 'held_short_stock', 'held_disabled_item');
+    perform amzmp._settle_states(target.account_id, found_ids);
     -- Orders that could not even be read belong to no channel yet: those of the account are tried again.
     update amzmp.parked_order p
        set failed_at = null, failure_reason = null
@@ -471,7 +475,7 @@ end
 $$;
 
 select amzmp._expose('amzmp._redeliver(text, text[], boolean)', 'amzmp_operator',
-    'Tries quarantined orders of a channel again: those named, or all. An order that the shop has taken is handed over a second time only with again => true. Returns how many.');
+    'Tries quarantined orders of a channel again: those named, or all. An order that is held for its stock, or a product not for sale, goes on when it is named. One that the shop has taken is handed over a second time only with again => true. Returns how many.');
 
 -- Note a link and let the orders go on that wait for it.
 create function amzmp._link(account_id bigint, amazon_sku text, sku text, linked_by name) returns integer

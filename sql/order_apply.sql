@@ -6,7 +6,7 @@
 /*
  * Queue the import of these orders, or of all that wait and are not queued (order_ids null: once a poll, so that
  * nothing that went astray stays so). Where the shop's stock is written, one task an order, for the role that the shop
- * named; else tasks of up to 50 orders for an own runner.
+ * named; else tasks of up to 100 orders for an own runner.
  */
 create function amzmp._queue_imports(account_id bigint, order_ids text[] default null) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -18,6 +18,7 @@ declare
     role name;
 begin
     if ids is null then
+        perform amzmp._look_again(acc);
         select array_agg(w.id) into ids
           from (select p.amazon_order_id from amzmp.parked_order p
                  where p.account_id = acc and p.failed_at is null
@@ -44,9 +45,25 @@ begin
         perform amzmp._add_task(acc, 'import', 'batch:' || nextval('amzmp.task_id_seq'), null, now(),
                                 jsonb_build_object('orders', b.ids))
            from (select jsonb_agg(i.id order by i.id) as ids
-                   from (select d.id, (row_number() over (order by d.id) - 1) / 50 as batch
+                   from (select d.id, (row_number() over (order by d.id) - 1) / 100 as batch
                            from (select distinct u.id from unnest(ids) as u (id)) as d) as i
                   group by i.batch) as b;
+    end if;
+end
+$$;
+
+-- Once a poll: orders that are held for their stock, or a product not for sale, go on when there is enough again.
+create function amzmp._look_again(account_id bigint) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    held text[] := array(
+        select o.amazon_order_id from amzmp.orders o
+         where o.account_id = _look_again.account_id and o.import_state in ('held_short_stock', 'held_disabled_item')
+         order by o.purchased_at limit 1000);
+begin
+    if held <> '{}' then
+        perform amzmp._settle_orders(account_id, held);
     end if;
 end
 $$;
@@ -85,6 +102,7 @@ declare
     id alias for $2;
     state text;
     message text;
+    broken text;
 begin
     begin
         perform amzmp._import_orders(acc, array[id], $3);
@@ -92,7 +110,11 @@ begin
         when serialization_failure or deadlock_detected or lock_not_available then
             raise;
         when others then
-            get stacked diagnostics state = returned_sqlstate, message = message_text;
+            get stacked diagnostics state = returned_sqlstate, message = message_text, broken = constraint_name;
+            -- Another order has taken the number while this one was written: the runner tries again and sees it.
+            if broken = 'orders_number' then
+                perform amzmp._fail('40001', format('order number of %s is just being taken', id));
+            end if;
             message := amzmp._safe_error(state, message);
             update amzmp.parked_order
                set failed_at = now(), failure_reason = message
@@ -103,51 +125,77 @@ end
 $$;
 
 /*
- * Import a parked order: write what Amazon told. A version that is older than what we hold only loses its parked row.
+ * Import parked orders: write what Amazon told. A version that is older than what we hold only loses its parked row.
  * What a newer version leaves out (a pending order has no amounts, an application without the role gets no address) does
  * not erase what an earlier one told.
+ *
+ * A set a call, in few statements. Every lookup is by a whole primary key, which the settings make sure of: a plan made
+ * while the tables are young and have no statistics is kept, and must not read an account's orders for each batch.
  */
-create function amzmp._import_parked(account_id bigint, amazon_order_id text) returns void
+create function amzmp._import_parked(account_id bigint, order_ids text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    id alias for $2;
+    ids alias for $2;
 begin
     perform from amzmp.parked_order p
-      where p.account_id = acc and p.amazon_order_id = id for update;
+      where p.account_id = acc and p.amazon_order_id = any (ids)
+      order by p.amazon_order_id for update;
 
     with arrived as materialized (
-        select p.amazon_order_id, p.last_updated_at, p.complete, p.sealed, d.doc,
-               o.personal_purged_at is not null as purged
+        select p.amazon_order_id, p.last_updated_at, p.complete, p.sealed, o.order_number,
+               o.personal_purged_at is not null as purged,
+               amzmp._open(p.sealed, 'order', p.account_id || '/' || p.amazon_order_id)::jsonb as doc
           from amzmp.parked_order p
           left join amzmp.orders o on o.account_id = p.account_id and o.amazon_order_id = p.amazon_order_id
-          cross join lateral (
-                select amzmp._open(p.sealed, 'order', p.account_id || '/' || p.amazon_order_id)::jsonb as doc) as d
-         where p.account_id = acc and p.amazon_order_id = id
+         where p.account_id = acc and p.amazon_order_id = any (ids)
            and (o.amazon_order_id is null or p.last_updated_at >= o.last_updated_at)
-    ), fresh as materialized (
-        select a.*, coalesce(c.channel_id, 0) as channel_id,
-               amzmp._new_order_number(acc, coalesce(c.channel_id, 0), a.amazon_order_id, m.country_code,
-                                       a.doc #>> '{fulfillment,fulfilledBy}') as order_number
+    ), place as materialized (
+        select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix
+          from (select distinct a.doc #>> '{salesChannel,marketplaceId}' as marketplace_id from arrived a) as d
+          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
+          left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
+    ), numbered as (
+        select a.*, coalesce(l.channel_id, 0) as channel_id,
+               coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
+                                                            a.doc #>> '{fulfillment,fulfilledBy}')) as number
           from arrived a
-          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = a.doc #>> '{salesChannel,marketplaceId}'
-          left join amzmp.marketplace m on m.marketplace_id = a.doc #>> '{salesChannel,marketplaceId}'
+          left join place l on l.marketplace_id is not distinct from a.doc #>> '{salesChannel,marketplaceId}'
+    ), fresh as materialized (
+        -- a number that another order has, or that comes twice, gives way to Amazon's
+        select n.*,
+               case when n.order_number is not null or n.number = n.amazon_order_id then n.number
+                    when row_number() over (partition by n.number order by n.amazon_order_id) > 1 then n.amazon_order_id
+                    when exists (select from amzmp.orders o where o.account_id = acc and o.order_number = n.number)
+                    then n.amazon_order_id
+                    else n.number end as final_number
+          from numbered n
+    ), parts as (
+        select f.amazon_order_id, sum(b.amount) filter (where b.kind = 'ITEM') as item,
+               sum(b.amount) filter (where b.kind = 'SHIPPING') as shipping,
+               sum(b.amount) filter (where b.kind = 'TAX') as tax,
+               sum(b.amount) filter (where b.kind = 'DISCOUNT') as discount,
+               sum(b.amount) filter (where b.kind not in ('ITEM', 'SHIPPING', 'TAX', 'DISCOUNT')) as other
+          from fresh f
+          cross join lateral (
+                select x ->> 'type' as kind, amzmp._money(x -> 'subtotal') as amount
+                  from jsonb_array_elements(amzmp._array(f.doc #> '{proceeds,breakdowns}')) as x) as b
+         group by f.amazon_order_id
     ), written as (
         insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
             purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
             other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, sales_channel,
             marketplace_id, replaces_order_id, cancellation_requested, complete, arrived_at)
-        select acc, f.amazon_order_id, f.channel_id,
-               f.order_number,
+        select acc, f.amazon_order_id, f.channel_id, f.final_number,
                f.doc #>> '{fulfillment,fulfillmentStatus}', f.doc #>> '{fulfillment,fulfilledBy}',
                amzmp._time(f.doc ->> 'createdTime'), f.last_updated_at,
                f.doc #>> '{proceeds,grandTotal,currencyCode}', amzmp._money(f.doc #> '{proceeds,grandTotal}'),
-               amzmp._part(b.parts, 'ITEM'), amzmp._part(b.parts, 'SHIPPING'), amzmp._part(b.parts, 'TAX'),
-               amzmp._part(b.parts, 'DISCOUNT'),
-               (select sum(amzmp._money(x -> 'subtotal')) from jsonb_array_elements(b.parts) as x
-                 where x ->> 'type' not in ('ITEM', 'SHIPPING', 'TAX', 'DISCOUNT')),
+               b.item, b.shipping, b.tax, b.discount, b.other,
                amzmp._time(f.doc #>> '{fulfillment,shipByWindow,earliestDateTime}'),
                amzmp._time(f.doc #>> '{fulfillment,shipByWindow,latestDateTime}'),
                amzmp._time(f.doc #>> '{fulfillment,deliverByWindow,earliestDateTime}'),
@@ -155,7 +203,7 @@ begin
                f.doc #>> '{fulfillment,fulfillmentServiceLevel}',
                array(select jsonb_array_elements_text(amzmp._array(f.doc -> 'programs'))),
                f.doc #>> '{salesChannel,channelName}', f.doc #>> '{salesChannel,marketplaceId}',
-               (select a ->> 'orderId' from jsonb_array_elements(amzmp._array(f.doc -> 'associatedOrders')) as a limit 1),
+               f.doc #>> '{associatedOrders,0,orderId}',
                exists (select from jsonb_array_elements(amzmp._array(f.doc -> 'orderItems')) as i
                         where i #> '{cancellation,cancellationRequest}' is not null
                           and coalesce(amzmp._count(i #> '{fulfillment,quantityUnfulfilled}'), 1) > 0),
@@ -166,7 +214,8 @@ begin
                                     where coalesce(p #>> '{packageStatus,status}', '') not in ('DELIVERED', 'CANCELLED'))
                    and f.doc #>> '{fulfillment,fulfillmentStatus}' = 'SHIPPED')
           from fresh f
-          cross join lateral (select amzmp._array(f.doc #> '{proceeds,breakdowns}') as parts) as b
+          left join parts b on b.amazon_order_id = f.amazon_order_id
+         order by f.amazon_order_id
         on conflict (account_id, amazon_order_id) do update
            set channel_id = case when orders.channel_id = 0 then excluded.channel_id else orders.channel_id end,
                status = case when amzmp._status_rank(excluded.status) < amzmp._status_rank(orders.status)
@@ -206,14 +255,25 @@ begin
                amzmp._count(i.doc #> '{fulfillment,quantityUnfulfilled}'),
                coalesce(i.doc #>> '{proceeds,proceedsTotal,currencyCode}',
                         i.doc #>> '{product,price,unitPrice,currencyCode}'),
-               amzmp._money(i.doc #> '{product,price,unitPrice}'), amzmp._part(b.parts, 'ITEM'),
-               amzmp._subpart(b.parts, 'TAX', 'ITEM'), amzmp._part(b.parts, 'SHIPPING'),
-               amzmp._subpart(b.parts, 'TAX', 'SHIPPING'), amzmp._part(b.parts, 'GIFT_WRAP'),
-               amzmp._part(b.parts, 'DISCOUNT'), amzmp._part(b.parts, 'TAX'),
-               amzmp._money(i.doc #> '{proceeds,proceedsTotal}'), i.doc -> 'cancellation'
+               amzmp._money(i.doc #> '{product,price,unitPrice}'), b.item, b.item_tax, b.shipping, b.shipping_tax,
+               b.gift_wrap, b.discount, b.tax, amzmp._money(i.doc #> '{proceeds,proceedsTotal}'), i.doc -> 'cancellation'
           from fresh f
           cross join lateral jsonb_array_elements(amzmp._array(f.doc -> 'orderItems')) with ordinality as i (doc, position)
-          cross join lateral (select amzmp._array(i.doc #> '{proceeds,breakdowns}') as parts) as b
+          cross join lateral (
+                select sum(x.amount) filter (where x.kind = 'ITEM') as item,
+                       sum(x.amount) filter (where x.kind = 'SHIPPING') as shipping,
+                       sum(x.amount) filter (where x.kind = 'GIFT_WRAP') as gift_wrap,
+                       sum(x.amount) filter (where x.kind = 'DISCOUNT') as discount,
+                       sum(x.amount) filter (where x.kind = 'TAX') as tax,
+                       sum(x.on_items) filter (where x.kind = 'TAX') as item_tax,
+                       sum(x.on_shipping) filter (where x.kind = 'TAX') as shipping_tax
+                  from (select y ->> 'type' as kind, amzmp._money(y -> 'subtotal') as amount, d.on_items, d.on_shipping
+                          from jsonb_array_elements(amzmp._array(i.doc #> '{proceeds,breakdowns}')) as y
+                          left join lateral (
+                                select sum(amzmp._money(z -> 'value')) filter (where z ->> 'subtype' = 'ITEM') as on_items,
+                                       sum(amzmp._money(z -> 'value')) filter (where z ->> 'subtype' = 'SHIPPING') as on_shipping
+                                  from jsonb_array_elements(amzmp._array(y -> 'detailedBreakdowns')) as z) as d
+                            on y ->> 'type' = 'TAX') as x) as b
          where i.doc ->> 'orderItemId' is not null
         on conflict (account_id, amazon_order_id, order_item_id) do update
            set sku = coalesce(excluded.sku, order_item.sku), asin = coalesce(excluded.asin, order_item.asin),
@@ -256,24 +316,20 @@ begin
                case when f.complete then f.sealed else coalesce(b.raw, f.sealed) end
           from fresh f
           cross join lateral (select amzmp._personal_part(f.doc) as part) as x
-          left join amzmp.order_buyer b on b.account_id = acc and b.amazon_order_id = id
+          left join amzmp.order_buyer b on b.account_id = acc and b.amazon_order_id = f.amazon_order_id
          where not f.purged
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     )
-    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = id;
+    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (ids);
 end
 $$;
 
--- Import orders and settle them, one after the other in one sequence.
+-- Import orders and settle them.
 create function amzmp._import_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-declare
-    id text;
 begin
-    for id in select u.id from unnest(order_ids) as u (id) order by u.id loop
-        perform amzmp._import_parked(_import_orders.account_id, id);
-        perform amzmp._settle_order(_import_orders.account_id, id, stock_follows);
-    end loop;
+    perform amzmp._import_parked(account_id, order_ids);
+    perform amzmp._settle_orders(account_id, order_ids, stock_follows);
 end
 $$;

@@ -63,53 +63,34 @@ comment on column amzmp.parked_order.failure_reason is 'Why, without personal da
 
 -- A time as Amazon writes it; null when it is none, because one bad order must not fail its page.
 create function amzmp._time(value text) returns timestamptz
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql stable parallel safe
+    begin atomic
     select case when value ~ '^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2\d|3[01])T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)$'
                 then value::timestamptz end;
-$$;
+    end;
 
 create function amzmp._money(value jsonb) returns numeric
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select case when value ->> 'amount' ~ '^-?\d+(\.\d+)?$' then (value ->> 'amount')::numeric end;
-$$;
+    end;
 
 create function amzmp._count(value jsonb) returns integer
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select case when value #>> '{}' ~ '^\d{1,9}$' then (value #>> '{}')::integer end;
-$$;
+    end;
 
 create function amzmp._array(value jsonb) returns jsonb
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select case when jsonb_typeof(value) = 'array' then value else '[]' end;
-$$;
-
--- The sum of the breakdowns of one kind; null when there is none of it.
-create function amzmp._part(breakdowns jsonb, kind text) returns numeric
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
-    select sum(amzmp._money(b -> 'subtotal'))
-    from jsonb_array_elements(amzmp._array(breakdowns)) as b
-    where b ->> 'type' = kind;
-$$;
-
--- The sum of one subtype of the tax or discount breakdown of a line.
-create function amzmp._subpart(breakdowns jsonb, kind text, subtype text) returns numeric
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
-    select sum(amzmp._money(d -> 'value'))
-    from jsonb_array_elements(amzmp._array(breakdowns)) as b
-    cross join jsonb_array_elements(amzmp._array(b -> 'detailedBreakdowns')) as d
-    where b ->> 'type' = kind and d ->> 'subtype' = _subpart.subtype;
-$$;
+    end;
 
 -- Everything in an order that is about a person. Null when there is nothing.
 create function amzmp._personal_part(doc jsonb) returns jsonb
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select nullif(jsonb_strip_nulls(jsonb_build_object(
         'buyer', nullif(doc -> 'buyer', '{}'),
         'recipient', nullif(doc -> 'recipient', '{}'),
@@ -123,7 +104,7 @@ create function amzmp._personal_part(doc jsonb) returns jsonb
               and (i #> '{fulfillment,packing,giftOption,giftMessage}' is not null
                    or i #> '{product,customization,customizedUrl}' is not null))
         )), '{}');
-$$;
+    end;
 
 /*
  * An error's message for our own tables. What stands between quotation marks is blanked where the message may quote
@@ -285,12 +266,16 @@ declare
     parked text[];
     malformed bigint;
     earliest timestamptz := coalesce(amzmp._setting_timestamp(acc, 0, 'order_start'), '-infinity');
-    side text := nullif(upper(amzmp._setting_text(acc, 0, 'order_fulfillment')), 'ALL');
 begin
     with arrived as materialized (
         select d as doc, d ->> 'orderId' as id, amzmp._time(d ->> 'lastUpdatedTime') as updated,
-               amzmp._time(d ->> 'createdTime') as created
+               amzmp._time(d ->> 'createdTime') as created, d #>> '{salesChannel,marketplaceId}' as place
           from jsonb_array_elements(amzmp._array(docs)) as d
+    ), side as materialized (
+        -- who ships what each channel wants
+        select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted
+          from (select distinct a.place from arrived a) as p
+          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = p.place
     ), usable as (
         select distinct on (id) *
           from arrived
@@ -300,10 +285,11 @@ begin
         insert into amzmp.parked_order (account_id, amazon_order_id, last_updated_at, complete, sealed)
         select acc, u.id, u.updated, is_complete, amzmp._seal(u.doc::text, 'order', acc || '/' || u.id)
           from usable u
+          left join side s on s.place is not distinct from u.place
           left join amzmp.orders o on o.account_id = acc and o.amazon_order_id = u.id
          where (o.amazon_order_id is not null
                 or u.created >= earliest
-                   and (side is null or coalesce(u.doc #>> '{fulfillment,fulfilledBy}', side) = side))
+                   and (s.wanted is null or coalesce(u.doc #>> '{fulfillment,fulfilledBy}', s.wanted) = s.wanted))
            and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
                 or u.updated = o.last_updated_at and is_complete and not o.complete)
          order by u.id

@@ -48,6 +48,8 @@ create table amzmp.orders (
     complete boolean not null default true,
     import_state text not null default 'imported',
     failure_reason text,
+    short_stock boolean,
+    accepted_at timestamptz,
     delivered_number text,
     delivered_at timestamptz,
     arrived_at timestamptz,
@@ -56,14 +58,17 @@ create table amzmp.orders (
     source text not null default 'amazon',
     primary key (account_id, amazon_order_id),
     constraint orders_amazon_order_id_check check (amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$'),
-    constraint orders_import_state_check check (import_state in ('imported', 'held_unknown_item', 'quarantined', 'delivered'))
+    constraint orders_import_state_check check (import_state in ('imported', 'held_unknown_item', 'held_short_stock', 'held_disabled_item',
+        'quarantined', 'delivered'))
 );
 
--- No further index of these tables begins with account_id: a plan made while they are empty costs all indexes alike, and
--- one that knows the account alone would then be kept and read the whole account for every order.
-create index orders_number on amzmp.orders (order_number, account_id);
+-- But for the number, which is unique in an account, no further index of these tables begins with account_id: a plan made
+-- while they are empty costs all indexes alike, and one that knows the account alone would then be kept and read the
+-- whole account for every order.
+create unique index orders_number on amzmp.orders (account_id, order_number);
 create index orders_purchased on amzmp.orders (purchased_at);
-create index orders_held on amzmp.orders (import_state, account_id) where import_state in ('held_unknown_item', 'quarantined');
+create index orders_held on amzmp.orders (import_state, account_id)
+    where import_state in ('held_unknown_item', 'held_short_stock', 'held_disabled_item', 'quarantined');
 create index orders_incomplete on amzmp.orders (account_id) where not complete;
 
 comment on table amzmp.orders is 'Orders that buyers placed at Amazon, in their latest known state.';
@@ -96,8 +101,10 @@ comment on column amzmp.orders.is_business is 'Is the buyer a business (Amazon B
 comment on column amzmp.orders.is_prime is 'Is it a Prime order?';
 comment on column amzmp.orders.cancellation_requested is 'Does the buyer ask to cancel a line that is not shipped yet?';
 comment on column amzmp.orders.complete is 'False when Amazon could only be asked for a part of the data; it is fetched again by itself.';
-comment on column amzmp.orders.import_state is 'imported; held_unknown_item: waits for link_item; quarantined: see failure_reason; delivered: the shop''s function has taken it.';
+comment on column amzmp.orders.import_state is 'imported; held_unknown_item: waits for link_item; held_short_stock: more than the shop has; held_disabled_item: the shop does not sell it at present; quarantined: see failure_reason; delivered: the shop''s function has taken it.';
 comment on column amzmp.orders.failure_reason is 'Why the order is quarantined, without personal data.';
+comment on column amzmp.orders.short_stock is 'Did it take more than the shop had? Null while that has not mattered.';
+comment on column amzmp.orders.accepted_at is 'When a person let it go on although it was held for its stock or a product not for sale.';
 comment on column amzmp.orders.delivered_number is 'The shop''s own number of the order, as its delivery function returned it.';
 comment on column amzmp.orders.delivered_at is 'When the shop''s delivery function took the order.';
 comment on column amzmp.orders.arrived_at is 'When the last package was seen delivered at the buyer''s.';
@@ -320,31 +327,44 @@ comment on column amzmp.unknown_item.first_ordered_at is 'When the first of them
 comment on column amzmp.unknown_item.amazon_order_ids is 'Which orders.';
 comment on column amzmp.unknown_item.account_id is 'The account''s id.';
 
+-- The running number that {number} stands for. Numbers of orders that could not be imported are left out.
+create sequence amzmp.order_running_number as bigint start 1100001;
+
 -- The number that a shop gives an order, from Amazon's number and a format.
 create function amzmp.format_order_number(amazon_order_id text, format text, marketplace text default null,
-    prefix text default null, fulfillment text default null) returns text
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    prefix text default null, fulfillment text default null, number bigint default null) returns text
+    language sql immutable parallel safe
+    begin atomic
     select case when coalesce(format, '') = '' then amazon_order_id
-        else replace(replace(replace(replace(replace(replace(replace(format,
+        else replace(replace(replace(replace(replace(replace(replace(replace(format,
             '{n1}', split_part(amazon_order_id, '-', 1)),
             '{n2}', split_part(amazon_order_id, '-', 2)),
             '{n3}', split_part(amazon_order_id, '-', 3)),
             '{amazon_id}', amazon_order_id),
             '{marketplace}', coalesce(marketplace, '')),
             '{prefix}', coalesce(prefix, '')),
+            '{number}', coalesce(number::text, '')),
             '{fulfillment}', case upper(fulfillment) when 'AMAZON' then 'AFN' when 'MERCHANT' then 'MFN'
                              else coalesce(fulfillment, '') end)
         end;
-$$;
+    end;
 
-comment on function amzmp.format_order_number(text, text, text, text, text) is
-    'An order number by a format: {n1} {n2} {n3} are the groups of Amazon''s number, {amazon_id} all of it, {marketplace} the country code, {prefix} the prefix, {fulfillment} AFN or MFN. An empty format gives Amazon''s number.';
+comment on function amzmp.format_order_number(text, text, text, text, text, bigint) is
+    'An order number by a format: {n1} {n2} {n3} are the groups of Amazon''s number, {amazon_id} all of it, {marketplace} the country code, {prefix} the prefix, {fulfillment} AFN or MFN, {number} a running number. An empty format gives Amazon''s number.';
+
+-- The number of a new order.
+create function amzmp._order_number(amazon_order_id text, format text, marketplace text, prefix text, fulfilled_by text) returns text
+    language sql volatile parallel unsafe
+    begin atomic
+    select case when format = '{amazon_id}' then amazon_order_id
+        else amzmp.format_order_number(amazon_order_id, format, marketplace, prefix, fulfilled_by,
+            case when format like '%{number}%' then nextval('amzmp.order_running_number') end) end;
+    end;
 
 -- How far an order has come. It never goes back; null for a status that we do not know, which Amazon's time orders.
 create function amzmp._status_rank(status text) returns integer
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select case status
         when 'PENDING_AVAILABILITY' then 0
         when 'PENDING' then 1
@@ -354,7 +374,7 @@ create function amzmp._status_rank(status text) returns integer
         when 'CANCELLED' then 5
         when 'UNFULFILLABLE' then 5
         end;
-$$;
+    end;
 
 /*
  * Units of a line that have left the merchant's stock for good, by its latest state. Nothing of an order that Amazon
@@ -363,8 +383,8 @@ $$;
  */
 create function amzmp._sold_units(status text, fulfilled_by text, ordered integer, fulfilled integer, unfulfilled integer,
     cancelled boolean) returns integer
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select case
         when fulfilled_by = 'AMAZON' then 0
         when status in ('CANCELLED', 'UNFULFILLABLE') then coalesce(fulfilled, 0)
@@ -372,13 +392,13 @@ create function amzmp._sold_units(status text, fulfilled_by text, ordered intege
             coalesce(fulfilled + unfulfilled, case when cancelled then coalesce(fulfilled, 0) end, ordered)
         else 0
         end;
-$$;
+    end;
 
 -- Units by which Amazon has lowered what it offers: those sold, and before that all that was ordered.
 create function amzmp._claimed_units(status text, fulfilled_by text, ordered integer, fulfilled integer,
     unfulfilled integer, cancelled boolean) returns integer
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select case
         when fulfilled_by = 'AMAZON' then 0
         when status in ('UNSHIPPED', 'PARTIALLY_SHIPPED', 'SHIPPED', 'CANCELLED', 'UNFULFILLABLE') then
@@ -386,4 +406,4 @@ create function amzmp._claimed_units(status text, fulfilled_by text, ordered int
         when cancelled then coalesce(fulfilled, 0)
         else ordered
         end;
-$$;
+    end;

@@ -25,6 +25,7 @@ create table amzmp.product (
     primary key (account_id, source_id, sku)
 ) with (fillfactor = 80);
 
+create index product_asin on amzmp.product (asin, account_id) where asin is not null;
 create index product_missing on amzmp.product (account_id, source_id) where missing;
 
 comment on table amzmp.product is 'A row of an attached source as it was last read. amzmp.source says which relation that is.';

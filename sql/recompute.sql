@@ -732,14 +732,14 @@ end
 $$;
 
 /*
- * An order was imported (positive quantities) or gave units back (negative ones). Amazon has lowered what it offers by
+ * Orders were imported (positive quantities) or gave units back (negative ones). Amazon has lowered what it offers by
  * itself when it sold, so what we want and what we expect there go down together and nothing is sent. An order that
  * is older than the last submission is contained in none of Amazon's numbers any more: only what we want goes down,
  * and the difference is sent. Units that came back are Amazon's no more, so they are computed anew and sent.
  *
  * Call it after the reservations of the order are written.
  */
-create function amzmp._stock_moved(account_id bigint, skus text[], quantities integer[], order_created timestamptz)
+create function amzmp._stock_moved(account_id bigint, skus text[], quantities integer[], ordered timestamptz[])
     returns void
     language plpgsql
     volatile
@@ -755,12 +755,15 @@ begin
     set desired_quantity = greatest(0, i.desired_quantity - m.quantity),
         desired_quantity_at = now(),
         remote_quantity = case
-            when order_created > i.submitted_quantity_at then greatest(0, i.remote_quantity - m.quantity)
-            else i.remote_quantity
+            when i.remote_quantity is not null then greatest(0, i.remote_quantity - (
+                select coalesce(sum(u.quantity), 0)::integer
+                from unnest(m.quantities, m.times) as u (quantity, ordered_at)
+                where u.ordered_at > i.submitted_quantity_at
+            ))
         end
     from (
-        select u.sku, sum(u.quantity)::integer as quantity
-        from unnest(skus, quantities) as u (sku, quantity)
+        select u.sku, sum(u.quantity)::integer as quantity, array_agg(u.quantity) as quantities, array_agg(u.ordered_at) as times
+        from unnest(skus, quantities, ordered) as u (sku, quantity, ordered_at)
         where u.quantity > 0
         group by u.sku
     ) as m
@@ -787,4 +790,4 @@ begin
 end
 $$;
 
-comment on function amzmp._stock_moved(bigint, text[], integer[], timestamptz) is 'Inner: what an imported order does to desired and expected stock. Negative quantities are given back.';
+comment on function amzmp._stock_moved(bigint, text[], integer[], timestamptz[]) is 'Inner: what imported orders do to desired and expected stock. Negative quantities are given back.';

@@ -320,9 +320,10 @@ begin
 end
 $$;
 
--- Part of settling an order: decide the shipments whose answer was ambiguous by what Amazon shows of the order.
-create function amzmp._settle_shipments(account_id bigint, amazon_order_id text) returns void
+-- Part of settling orders: decide the shipments whose answer was ambiguous by what Amazon shows of the order.
+create function amzmp._settle_shipments(account_id bigint, order_ids text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
     as $$
 #variable_conflict use_column
 begin
@@ -339,7 +340,7 @@ begin
                                   and p.tracking = s2.tracking) as ours
               from amzmp.orders o
               join amzmp.shipment s2 on s2.account_id = o.account_id and s2.amazon_order_id = o.amazon_order_id
-             where o.account_id = _settle_shipments.account_id and o.amazon_order_id = _settle_shipments.amazon_order_id
+             where o.account_id = _settle_shipments.account_id and o.amazon_order_id = any (order_ids)
                and s2.state = 'checking') as d
      where s.account_id = d.account_id and s.amazon_order_id = d.amazon_order_id
        and s.package_reference = d.package_reference and s.state = 'checking';

@@ -83,7 +83,7 @@ select change(10, 0, 51, 60) \g /dev/null
 select results_eq($$select channel, reason, changes from amzmp.brake where state = 'held' and facet = 'stock'$$,
     $$values ('DE', '10 offers would be sold out at once', 10::bigint)$$, 'sixty are held, once for all channels');
 select is(i.desired_quantity, 3, 'they keep their stock') from amzmp.inventory as i where i.sku = 'P51';
-select amzmp._stock_moved(:account_id, array['P70'], array[3], now() + interval '1 minute') \g /dev/null
+select amzmp._stock_moved(:account_id, array['P70'], array[3], array[now() + interval '1 minute']) \g /dev/null
 select is(i.desired_quantity, 0, 'an order takes the last unit whatever is held') from amzmp.inventory as i where i.sku = 'P70';
 select amzmp.unpublish('DE', array['P71']) \g /dev/null
 select is(i.desired_quantity, 0, 'and a person stops an offer') from amzmp.inventory as i where i.sku = 'P71';

@@ -127,14 +127,14 @@ select accept('patchListingsItem') \g /dev/null
 
 /* ---- orders ---- */
 
-select amzmp._stock_moved(:account_id, array['BAG', 'BAG'], array[1, 0], now() + interval '1 minute') \g /dev/null
+select amzmp._stock_moved(:account_id, array['BAG', 'BAG'], array[1, 0], array[now() + interval '1 minute', now() + interval '1 minute']) \g /dev/null
 select results_eq($$select desired_quantity, remote_quantity from amzmp.inventory where sku = 'BAG'$$, $$values (1, 1)$$,
     'what an order took is gone here and there');
 select is(due(), '', 'and nothing is sent');
-select amzmp._stock_moved(:account_id, array['BAG'], array[1], now() - interval '2 days') \g /dev/null
+select amzmp._stock_moved(:account_id, array['BAG'], array[1], array[now() - interval '2 days']) \g /dev/null
 select results_eq($$select desired_quantity, remote_quantity from amzmp.inventory where sku = 'BAG'$$, $$values (0, 1)$$,
     'an order older than the last submission is not in Amazon''s number');
-select amzmp._stock_moved(:account_id, array['BAG'], array[5], now() + interval '1 minute') \g /dev/null
+select amzmp._stock_moved(:account_id, array['BAG'], array[5], array[now() + interval '1 minute']) \g /dev/null
 select results_eq($$select desired_quantity, remote_quantity from amzmp.inventory where sku = 'BAG'$$, $$values (0, 0)$$,
     'no quantity falls below nothing');
 insert into amzmp.reservation (account_id, amazon_order_id, order_item_id, sku, quantity) values (:account_id, '1', '1', 'CUP', 4);
@@ -144,7 +144,7 @@ select amzmp.set('seller', 'buffer_stock', '3') \g /dev/null
 select shop('CUP', 6, 6) \g /dev/null
 select is(i.desired_quantity, 0, 'nor is the buffer') from amzmp.inventory as i where i.sku = 'CUP';
 update amzmp.reservation set released_at = now();
-select amzmp._stock_moved(:account_id, array['CUP'], array[-4], now()) \g /dev/null
+select amzmp._stock_moved(:account_id, array['CUP'], array[-4], array[now()]) \g /dev/null
 select is(i.desired_quantity, 3, 'units that came back are offered again, but for the buffer') from amzmp.inventory as i where i.sku = 'CUP';
 select ok(due() like '%patchListingsItem/CUP%', 'and sent');
 select count(*) from claim('patchListingsItem') \g /dev/null
