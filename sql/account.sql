@@ -73,7 +73,7 @@ comment on column amzmp.application.client_id is 'LWA client id, amzn1.applicati
 comment on column amzmp.application.amazon_application_id is 'Amazon''s number of the application, amzn1.sp.solution.…; needed for consent links alone.';
 comment on column amzmp.application.redirect_uri is 'Where Amazon sends a seller after the consent, as registered with Amazon.';
 comment on column amzmp.application.client_secret is 'The client secret, sealed.';
-comment on column amzmp.application.secret_expires_at is 'When Amazon ends the client secret, where that is known.';
+comment on column amzmp.application.secret_expires_at is 'When Amazon ends the client secret: as Amazon said, else 180 days after it was first given to us. health() warns 30 days ahead.';
 comment on column amzmp.application.generation is 'Grows with each new secret, so that cached tokens of the old one are left.';
 comment on column amzmp.application.created_at is 'When it was registered here.';
 comment on table amzmp.account is 'A selling partner in one region, with a sealed refresh token.';
@@ -360,6 +360,17 @@ $$;
 select amzmp._expose('amzmp._create_channel(text, text, text)', 'amzmp_admin',
     'An account in one marketplace, by country code (DE) or marketplace id. Inactive until activate().');
 
+-- Inner: is this the client secret that we have? One that cannot be opened (its key is lost) is not.
+create function amzmp._opens_to(sealed bytea, row_key text, secret text) returns boolean
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return coalesce(amzmp._open(sealed, 'client_secret', row_key) = secret, false);
+exception when others then
+    return false;
+end
+$$;
+
 -- Inner: seal credentials; NULL leaves what is there.
 create function amzmp._store_credentials(account_id bigint, client_secret text, refresh_token text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -369,8 +380,11 @@ declare
 begin
     select x.* into strict a from amzmp.account x where x.account_id = _store_credentials.account_id;
     if client_secret is not null then
+        -- Amazon ends a secret 180 days after it was made; one that we had already is no younger for being set again
         update amzmp.application p
            set client_secret = amzmp._seal(_store_credentials.client_secret, 'client_secret', 'application:' || p.application_id),
+               secret_expires_at = case when amzmp._opens_to(p.client_secret, 'application:' || p.application_id, _store_credentials.client_secret)
+                                        then p.secret_expires_at else now() + interval '180 days' end,
                generation = p.generation + 1
          where p.application_id = a.application_id;
     end if;

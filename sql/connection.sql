@@ -255,6 +255,7 @@ begin
     -- a secret belongs to its client id
     update amzmp.application x
        set client_secret = case when x.client_id = coalesce(_update_application.client_id, x.client_id) then x.client_secret end,
+           secret_expires_at = case when x.client_id = coalesce(_update_application.client_id, x.client_id) then x.secret_expires_at end,
            client_id = coalesce(_update_application.client_id, x.client_id),
            amazon_application_id = coalesce(_update_application.application_id, x.amazon_application_id),
            redirect_uri = coalesce(_update_application.redirect_uri, x.redirect_uri),

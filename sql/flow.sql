@@ -64,7 +64,8 @@ create table amzmp.flow_run (
     error text,
     primary key (account_id, flow_run_id)
 );
-create index flow_run_recent on amzmp.flow_run (account_id, flow, started_at desc);
+create index flow_run_recent on amzmp.flow_run (account_id, flow, channel_id, started_at desc);
+create index flow_run_failed on amzmp.flow_run (started_at) where state = 'failed';
 comment on table amzmp.flow_run is 'Runs of flows: when, how many requests, how many were refused, and the error if one ended it.';
 comment on column amzmp.flow_run.account_id is 'The account.';
 comment on column amzmp.flow_run.flow_run_id is 'Number of the run.';

@@ -10,7 +10,9 @@ create table amzmp.flow_state (
     set_at timestamptz,
     set_by name,
     marked_at timestamptz,
-    marked_by name
+    marked_by name,
+    scheduled_at timestamptz,
+    scheduled_by name
 );
 
 comment on table amzmp.flow_state is 'What was set about flows, and when they were last marked due.';
@@ -20,9 +22,11 @@ comment on column amzmp.flow_state.set_at is 'When that was set.';
 comment on column amzmp.flow_state.set_by is 'The role that set it.';
 comment on column amzmp.flow_state.marked_at is 'When mark_due was last called for it: pg_cron''s pulse.';
 comment on column amzmp.flow_state.marked_by is 'The role that called it, the owner of the job as a rule.';
+comment on column amzmp.flow_state.scheduled_at is 'When schedule() last made its job.';
+comment on column amzmp.flow_state.scheduled_by is 'The role that called it.';
 
 create view amzmp.flow_schedule with (security_invoker = true) as
-    select f.flow, coalesce(s.every, f.every) as every, f.every as default_every, s.marked_at
+    select f.flow, coalesce(s.every, f.every) as every, f.every as default_every, s.marked_at, s.scheduled_at
       from amzmp.flow f left join amzmp.flow_state s using (flow);
 
 comment on view amzmp.flow_schedule is 'How often each flow runs, as a cron schedule (UTC), and when it was last marked due.';
@@ -30,6 +34,7 @@ comment on column amzmp.flow_schedule.flow is 'The flow.';
 comment on column amzmp.flow_schedule.every is 'The schedule that holds; schedule() makes pg_cron''s jobs by it.';
 comment on column amzmp.flow_schedule.default_every is 'The schedule that it comes with.';
 comment on column amzmp.flow_schedule.marked_at is 'When it was last marked due.';
+comment on column amzmp.flow_schedule.scheduled_at is 'When schedule() last made its job here.';
 
 -- Inner: the values that a field of a cron schedule stands for; error AZ202 when it is none.
 create function amzmp._cron_field(field text, low integer, high integer) returns integer[]
@@ -241,6 +246,16 @@ begin
 end
 $$;
 
+create function amzmp._note_schedule() returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    insert into amzmp.flow_state (flow, scheduled_at, scheduled_by)
+    select f.flow, x.at, x.who from amzmp.flow f, (select now() as at, amzmp._caller() as who) x
+    on conflict (flow) do update set scheduled_at = excluded.scheduled_at, scheduled_by = excluded.scheduled_by;
+    end;
+select amzmp._expose('amzmp._note_schedule()', 'amzmp_operator',
+    'Notes that the jobs of all flows were just made, so that health() gives them time. Used by schedule(); call it after running what schedule() returned in another database.');
+
 -- The jobs of pg_cron, owned by the role that calls: an ordinary function, because cron.schedule records current_user.
 create function amzmp.schedule() returns table (job text, state text)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -262,6 +277,9 @@ begin
         end if;
         return next;
     end loop;
+    if amzmp._clock_database() = current_database() then
+        perform amzmp.note_schedule();
+    end if;
 end
 $$;
 comment on function amzmp.schedule() is 'Make pg_cron''s jobs, one per flow, owned by the caller (LOGIN, member of amzmp_operator, USAGE on schema cron), or bring them up to date with flow_schedule. Where pg_cron lives in another database, returns the statements for a superuser to run there.';
@@ -271,11 +289,13 @@ create function amzmp._clock_health() returns table (check_name text, state text
     language sql stable parallel restricted set search_path = pg_catalog, pg_temp
     begin atomic
     with late as (
+        -- a job that was just made has two of its periods to begin
         select s.flow, s.marked_at
           from amzmp.flow_schedule s
          where exists (select from amzmp.account_flow f join amzmp.account a using (account_id)
                         where f.flow = s.flow and f.enabled and a.active and a.state not in ('invalid', 'dropped') and a.time_scale <= 1)
            and (s.marked_at is null or amzmp._cron_next(s.every, s.marked_at) < now() - interval '2 minutes')
+           and (s.scheduled_at is null or amzmp._cron_next(s.every, amzmp._cron_next(s.every, s.scheduled_at)) < now())
     )
     select 'pg_cron', case when l.flows is null then 'ok' else 'warning' end,
            case when l.flows is not null then format('nobody marks these flows due: %s', l.flows)

@@ -6,6 +6,36 @@ create function amzmp._processes() returns text
     language c stable parallel restricted set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'amzmp_processes';
 
+-- Sources that cannot be read, or whose relation is not there any more: that is seen at once, not when it is read next.
+create function amzmp._source_health() returns table (check_name text, state text, detail text, remedy text)
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
+    begin atomic
+    select 'source ' || s.source_id, 'error',
+           case when r.name is null then format('the relation %s of "%s" does not exist', s.relation, n.name) else s.last_error end,
+           case when r.name is null then format('Make it again, then select amzmp.rescan(%1$L); or select amzmp.detach_source(%1$L, %2$L);', n.name, s.relation)
+                else format('Mend the relation, then select amzmp.rescan(%L);', n.name) end
+      from amzmp.source s
+      join amzmp.name n using (account_id, channel_id)
+      left join (select distinct format('%I.%I', x.nspname, c.relname) as name
+                   from pg_class c join pg_namespace x on x.oid = c.relnamespace
+                  where c.relkind in ('r', 'p', 'v', 'm', 'f')) r on r.name = s.relation
+     where s.state <> 'ok' or r.name is null;
+    end;
+
+-- Client secrets end 180 days after they were made; from the deadline on every call fails.
+create function amzmp._secret_health() returns table (check_name text, state text, detail text, remedy text)
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
+    begin atomic
+    select 'application ' || p.name, case when p.secret_expires_at <= now() then 'error' else 'warning' end,
+           format('the client secret %s at %s', case when p.secret_expires_at <= now() then 'ended' else 'ends' end, p.secret_expires_at),
+           format('Make a new one at Amazon (the old one goes on for 7 days), then select amzmp.set_credentials(%L, file => …);', a.name)
+      from amzmp.application p
+      join lateral (select x.name from amzmp.account x
+                     where x.application_id = p.application_id and x.state <> 'dropped' and x.mode = 'production'
+                     order by x.account_id limit 1) a on true
+     where p.secret_expires_at < now() + interval '30 days';
+    end;
+
 create function amzmp._health() returns table (check_name text, state text, detail text, remedy text)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -14,8 +44,9 @@ declare
     key_problem text := amzmp._key_usable();
 begin
     return query values
-        ('processes', case processes when 'running' then 'ok' else 'error' end, processes,
+        ('processes', case processes when 'running' then 'ok' when 'starting' then 'warning' else 'error' end, processes,
          case processes when 'not preloaded' then 'Add amzmp to shared_preload_libraries and restart the server.'
+                        when 'starting' then 'Look again in ten seconds.'
                         when 'no sender' then 'Look into the server log; is max_worker_processes large enough?' end),
         ('key', case when key_problem is null then 'ok' else 'error' end, key_problem,
          case when key_problem is not null then 'Set amzmp.key_file, then select amzmp.create_key();' end),
@@ -34,12 +65,19 @@ begin
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
           from amzmp.hold h join amzmp.name n using (account_id, channel_id);
+    return query select * from amzmp._source_health();
+    return query select * from amzmp._secret_health();
     return query
-        select 'source ' || s.source_id, 'error', s.last_error, 'Mend the relation, then select amzmp.rescan(…);'
-          from amzmp.source s where s.state <> 'ok';
+        select 'flow ' || f.flow, 'warning', format('the last run for "%s" failed at %s: %s', n.name, f.started_at, f.error),
+               format('select * from amzmp.activity where subject = %L order by at desc;', f.flow)
+          from amzmp.flow_run f join amzmp.name n using (account_id, channel_id)
+         where f.state = 'failed' and f.started_at > now() - interval '1 day'
+           and not exists (select from amzmp.flow_run later
+                            where later.account_id = f.account_id and later.flow = f.flow and later.channel_id = f.channel_id
+                              and later.started_at > f.started_at and later.state <> 'running');
     return query
         select 'given up', 'warning', count(*) || ' subjects are given up',
-               'select * from amzmp.penalty where gave_up; mend them, then select amzmp.release_penalty(…);'
+               'table amzmp.given_up; mend them, then select amzmp.release_penalty(…);'
           from amzmp.penalty p where p.gave_up having count(*) > 0;
     return query
         select 'held requests', 'warning', count(*) || ' requests wait for a person',

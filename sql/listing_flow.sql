@@ -4,6 +4,42 @@
  *	  needed for a change to be sent, they are there for what was lost on the way.
  */
 
+-- Begin anew with what failed for a reason that may be gone by now: its penalty ended, or was released. Returns the SKUs;
+-- what Amazon has of them is asked first.
+create function amzmp._retry_rejected(account_id bigint, channel_id bigint)
+    returns text[]
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    begun text[];
+begin
+    with again as (
+        select l.sku
+        from amzmp.listing as l
+        left join amzmp.penalty as p
+            on (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
+        where (l.account_id, l.channel_id) = (_retry_rejected.account_id, _retry_rejected.channel_id)
+            and l.state = 'rejected'
+            and l.wanted
+            and (p.subject is null or not p.gave_up and p.until <= now())
+    ), tried as (
+        update amzmp.listing as l
+        set state = 'queued',
+            state_reason = 'tried again',
+            state_at = now()
+        from again as g
+        where (l.account_id, l.channel_id, l.sku) = (_retry_rejected.account_id, _retry_rejected.channel_id, g.sku)
+        returning l.sku
+    )
+    select array(select t.sku from tried as t order by t.sku) into begun;
+    return begun;
+end
+$$;
+
 create function amzmp._flow_send_products(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql
@@ -14,6 +50,7 @@ as $$
 #variable_conflict use_column
 declare
     cause constant jsonb := jsonb_build_object('flow_run', flow_run_id);
+    begun text[];
     stale text[];
 begin
     perform amzmp._plan_puts(account_id, channel_id, array(
@@ -25,28 +62,9 @@ begin
                 and l.read_due_at is null
         ), cause);
 
-    -- Begin anew with what failed for a reason that may be gone by now (its penalty ended, or was released), and read
-    -- what should have been read.
-    with again as (
-        select l.sku
-        from amzmp.listing as l
-        left join amzmp.penalty as p
-            on (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
-        where (l.account_id, l.channel_id) = (_flow_send_products.account_id, _flow_send_products.channel_id)
-            and l.state = 'rejected'
-            and l.wanted
-            and (p.subject is null or not p.gave_up and p.until <= now())
-    ), begun as (
-        update amzmp.listing as l
-        set state = 'queued',
-            state_reason = 'tried again',
-            state_at = now()
-        from again as g
-        where (l.account_id, l.channel_id, l.sku) = (_flow_send_products.account_id, _flow_send_products.channel_id, g.sku)
-        returning l.sku
-    )
+    begun := amzmp._retry_rejected(account_id, channel_id);
     select array(
-        select b.sku from begun as b
+        select b.sku from unnest(begun) as b (sku)
         union
         select l.sku
         from amzmp.listing as l

@@ -278,7 +278,7 @@ begin
     end if;
     update amzmp.application p
        set client_secret = amzmp._seal(secret, 'client_secret', 'application:' || p.application_id),
-           secret_expires_at = amzmp._time(amzmp._member(news, 'newClientSecretExpiryTime') #>> '{}'),
+           secret_expires_at = coalesce(amzmp._time(amzmp._member(news, 'newClientSecretExpiryTime') #>> '{}'), now() + interval '180 days'),
            generation = p.generation + 1
       from amzmp.account a
      where a.account_id = n.account_id and p.application_id = a.application_id and p.client_id = n.subject;

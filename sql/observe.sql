@@ -39,10 +39,12 @@ begin
         perform amzmp._penalise(account_id, failure.channel_id, 'publish', failure.sku, failure.code, failure.reason);
     end loop;
 
+    -- what is on its way once more may fail once more; only what came out well is forgiven
     delete from amzmp.penalty as p
     using unnest(states) as s
     where (p.account_id, p.channel_id, p.kind, p.subject) = (_enter.account_id, s.channel_id, 'publish', s.sku)
-        and s.code is null;
+        and s.code is null
+        and s.state not in ('queued', 'matching', 'sent', 'pending');
 end
 $$;
 

@@ -64,7 +64,7 @@ $$;
 grant execute on function amzmp._may_see(bigint, name) to amzmp_reader;
 
 -- What a dump takes along: all that is the user's. A table that has rows by now is reference data, which the script of the
--- copy fills itself; setting_definition holds both kinds.
+-- copy fills itself; setting_definition and issue_meaning hold both kinds.
 do $$
 declare
     t record;
@@ -73,7 +73,7 @@ begin
     for t in
         select c.oid::regclass as name, c.relkind from pg_catalog.pg_class c
          where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'S')
-           and c.relname <> 'setting_definition'
+           and c.relname not in ('setting_definition', 'issue_meaning')
     loop
         filled := false;
         if t.relkind = 'r' then
@@ -84,5 +84,6 @@ begin
         end if;
     end loop;
     perform pg_catalog.pg_extension_config_dump('amzmp.setting_definition', 'where not built_in');
+    perform pg_catalog.pg_extension_config_dump('amzmp.issue_meaning', 'where not built_in');
 end
 $$;

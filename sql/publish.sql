@@ -477,7 +477,7 @@ as $$
 begin
     update amzmp.listing as l
     set published_at = coalesce(l.published_at, a.answered_at),
-        verdict_due_at = a.answered_at + amzmp._account_interval(l.account_id, l.channel_id, 'verdict_wait')
+        verdict_due_at = a.answered_at + amzmp._account_interval(l.account_id, l.channel_id, 'sent_to_remote')
     from unnest(answers) as a,
         lateral amzmp._submission_verdict(a) as v
     where v.accepted

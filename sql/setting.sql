@@ -111,8 +111,8 @@ values
         'When stock comes back and the price differs, the price goes first; stock follows when the offer shows that price, or after this time.'),
     (true, 'lost_answer_grace', 'account', 'interval', 'Grace after a lost answer', '"00:02:00"', 0, 86400, null, false,
         'How long a write whose answer was lost may still take effect at Amazon. After it the values are sent once more.'),
-    (true, 'verdict_wait', 'both', 'interval', 'Wait for Amazon''s verdict', '"00:15:00"', 60, 604800, null, false,
-        'How long after a publication Amazon''s verdict may take before the listing counts as late.'),
+    (true, 'verdict_wait', 'both', 'interval', 'A price shows within', '"00:15:00"', 60, 604800, null, false,
+        'How long a price that Amazon accepted may take to show. Until then a different one that is seen there is the one before.'),
     (true, 'rescan_interval', 'account', 'interval', 'Compare everything every', '"1 day"', 60, 31536000, null, false,
         'How often a source is read whole, for changes that no trigger sees.');
 

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
@@ -34,6 +35,7 @@
 #include "processes.h"
 
 #define LEAVE_TIMEOUT_MS 10000
+#define STARTING_MS 10000
 
 typedef struct WorkerSlot
 {
@@ -54,7 +56,8 @@ typedef struct Processes
 	WorkerSlot runners[MAX_RUNNERS];
 	Oid paused[MAX_PAUSED];
 	Oid registered[MAX_SENDERS]; /* databases that have the extension */
-	uint32 runners_left;         /* how many runners have ended so far */
+	TimestampTz registered_at[MAX_SENDERS];
+	uint32 runners_left; /* how many runners have ended so far */
 } Processes;
 
 static Processes *shared = NULL;
@@ -217,7 +220,23 @@ amzmp_register_database(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* amzmp._processes(): 'not preloaded', 'no sender' or 'running', for health() and hints. */
+/* The launcher has not had its time yet: the server has just started, or the extension has just been created. */
+static bool
+sender_is_starting(Oid database)
+{
+	TimestampTz since = PgStartTime;
+
+	if (RecoveryInProgress())
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_SENDERS; i++)
+		if (shared->registered[i] == database)
+			since = Max(since, shared->registered_at[i]);
+	LWLockRelease(shared->lock);
+	return !TimestampDifferenceExceeds(since, GetCurrentTimestamp(), STARTING_MS);
+}
+
+/* amzmp._processes(): 'not preloaded', 'starting', 'no sender' or 'running', for health() and hints. */
 PG_FUNCTION_INFO_V1(amzmp_processes);
 Datum
 amzmp_processes(PG_FUNCTION_ARGS)
@@ -227,7 +246,7 @@ amzmp_processes(PG_FUNCTION_ARGS)
 	if (shared == NULL)
 		state = "not preloaded";
 	else if (!amzmp_sender_alive())
-		state = "no sender";
+		state = sender_is_starting(MyDatabaseId) ? "starting" : "no sender";
 	PG_RETURN_DATUM(DirectFunctionCall1(textin, CStringGetDatum(state)));
 }
 
@@ -478,7 +497,10 @@ replace_registered(Oid from, Oid to)
 			place = i;
 	}
 	if (place >= 0)
+	{
 		shared->registered[place] = to;
+		shared->registered_at[place] = GetCurrentTimestamp();
+	}
 	LWLockRelease(shared->lock);
 	if (place < 0 && OidIsValid(to))
 		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

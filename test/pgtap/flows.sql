@@ -72,6 +72,9 @@ reset role;
 select results_eq($$select schedule, count(*) over () from cron.job where jobname = 'amzmp get_orders'$$, $$values ('*/5 * * * *', 1::bigint)$$,
     'they follow the frequencies and are not doubled');
 select cron.unschedule(jobid) from cron.job \g /dev/null
+select is((select state from amzmp.health() where check_name = 'pg_cron'), 'ok', 'jobs that were just made are given time');
+update amzmp.flow_state set scheduled_at = now() - interval '2 hours 1 second' where flow <> 'purge_personal_data';
+select matches((select detail from amzmp.health() where check_name = 'pg_cron'), 'get_orders \(never\).*housekeeping \(never\)', 'but no more than two periods');
 
 -- Runs.
 select is(amzmp.mark_due('get_orders'), 1::bigint, 'a flow is marked due');

@@ -63,7 +63,9 @@ select results_eq($$select body -> 'patches' -> 0 ->> 'path', jsonb_array_length
 select accept('patchListingsItem') \g /dev/null
 select is(due(), '', 'the price waits');
 select results_eq($$select sku from amzmp.price_diff$$, array['MUG'], 'and still shows as a difference');
-select amzmp.release_penalty('seller') \g /dev/null
+select is(amzmp.release_penalty('seller', code => '1'), 0::bigint, 'a code that nobody has releases nothing');
+select is(amzmp.release_penalty('seller', '{MUG}', 'price', '90244'), 1::bigint, 'a penalty is released');
+select amzmp._task_released(:account_id, '', '{}') \g /dev/null
 select count(*) from claim('patchListingsItem') \g /dev/null
 select answer('patchListingsItem', 0, null) \g /dev/null
 select is(l.remote_price, null, 'after a lost answer nobody knows what Amazon has') from amzmp.listing as l;

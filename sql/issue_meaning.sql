@@ -1,0 +1,141 @@
+/*
+ * issue_meaning.sql
+ *	  What error codes mean in plain words, and what to do: Amazon's codes about listings, its codes about calls, and ours.
+ *
+ * Built-in rows come with this script; users add rows of their own, also for a code that is there, and theirs go first.
+ * amzmp._meaning is the one look-up; amzmp.issue, amzmp.penalised and trace show what it finds. A code that is blocking is
+ * tried again after blocking_retry_interval at the soonest (penalty.sql), because repeating alone mends nothing.
+ */
+create table amzmp.issue_meaning (
+    code text not null,
+    built_in boolean not null default false,
+    error text not null,
+    class text not null,
+    meaning text not null,
+    remedy text,
+    blocking boolean not null default false,
+    retry_after interval,
+    primary key (code, built_in),
+    constraint issue_meaning_code_check check (code <> ''),
+    constraint issue_meaning_error_check check (error ~ '^[A-Z][A-Z0-9_]*$'),
+    constraint issue_meaning_class_check check (class in ('shop data', 'mapping', 'identity', 'approval', 'review', 'image',
+        'order', 'call', 'connection', 'wait', 'warning')),
+    constraint issue_meaning_retry_after_check check (retry_after > interval '0')
+);
+
+comment on table amzmp.issue_meaning is 'Error codes in plain words. Add your own by INSERT, also for a code that is there: yours goes first. The built-in rows cannot be altered.';
+comment on column amzmp.issue_meaning.code is 'The code, Amazon''s or ours, as in amzmp.penalty and amzmp.listing_issue.';
+comment on column amzmp.issue_meaning.built_in is 'Does the row belong to amzmp?';
+comment on column amzmp.issue_meaning.error is 'Name of the error; several codes may mean the same.';
+comment on column amzmp.issue_meaning.class is 'What kind of matter it is: shop data, mapping, identity (which catalogue item), approval, review, image, order, call, connection, wait, warning.';
+comment on column amzmp.issue_meaning.meaning is 'What it means.';
+comment on column amzmp.issue_meaning.remedy is 'What to do about it; null where there is nothing to do.';
+comment on column amzmp.issue_meaning.blocking is 'Does it stay until somebody changes something? Then it is tried again after blocking_retry_interval at the soonest.';
+comment on column amzmp.issue_meaning.retry_after is 'How long to wait before the next try after this very error; null: what the policy says.';
+
+alter table amzmp.issue_meaning enable row level security;
+create policy issue_meaning_read on amzmp.issue_meaning for select using (true);
+create policy issue_meaning_add on amzmp.issue_meaning for insert with check (not built_in);
+create policy issue_meaning_change on amzmp.issue_meaning for update using (not built_in) with check (not built_in);
+create policy issue_meaning_remove on amzmp.issue_meaning for delete using (not built_in);
+grant insert, update, delete on amzmp.issue_meaning to amzmp_admin;
+
+-- What Amazon says about listings and feed messages.
+insert into amzmp.issue_meaning (built_in, blocking, code, error, class, meaning, remedy)
+values
+    (true, false, '90220', 'ATTR_REQUIRED', 'mapping', 'An attribute that the product type requires is missing.',
+        'Give the product the attribute that the message names, or map it.'),
+    (true, false, '99001', 'ATTR_REQUIRED', 'mapping', 'A required value is missing.',
+        'Give the product the value that the message names, or map it.'),
+    (true, false, '90244', 'VALUE_NOT_ALLOWED', 'mapping', 'The value is not among those that Amazon allows for the attribute.',
+        'Map the shop''s value to one of Amazon''s. If it is one of Amazon''s, its check and its schema disagree: ask its support with the request''s number.'),
+    (true, false, '90000900', 'VALUE_INVALID', 'mapping', 'An attribute or its value is invalid.', 'Correct or map the attribute that the message names.'),
+    (true, false, '4000001', 'VALUE_INVALID', 'mapping', 'An attribute or its value is invalid.', 'Correct or map the attribute that the message names.'),
+    (true, false, '8105', 'VALUE_INVALID', 'mapping', 'A value has the wrong form or unit.', 'Correct or map the attribute that the message names.'),
+    (true, false, '99022', 'VALUE_EMPTY', 'mapping', 'An attribute was sent without a value, or with too few.',
+        'Give the shop''s column a value where there is none, or take the attribute out of the mapping.'),
+    (true, false, '4002008', 'MESSAGE_INVALID', 'mapping', 'A message of a feed does not have the form that Amazon''s schema asks for.',
+        'Look at the message (amzmp.feed_message) and at the attribute that Amazon names.'),
+    (true, true, '99036', 'PRODUCT_TYPE_UNKNOWN', 'mapping', 'The product type or template that was named does not exist there.',
+        'Choose a product type of this marketplace.'),
+    (true, true, '4005015', 'ASIN_MISMATCH', 'identity', 'The ASIN that was named is another product than the data describe.',
+        'Choose the right item: select amzmp.publish(channel, sku, asin).'),
+    (true, false, '8560', 'NO_CATALOG_ITEM', 'identity', 'No catalogue item fits, and the data do not suffice to make one.',
+        'Correct the barcode, name the ASIN, or give the attributes that a new item needs.'),
+    (true, true, '8541', 'CATALOG_CONFLICT', 'review', 'A catalogue item with this barcode exists, but brand, title or attributes contradict the shop''s.',
+        'Compare the two. Correct the shop''s data, name another ASIN, or ask Amazon to correct its catalogue.'),
+    (true, true, '8805', 'FAMILY_INCONSISTENT', 'review', 'Variations of a family contradict each other or their parent.',
+        'Give all variations the same theme, and each a value of its own in it.'),
+    (true, true, '8572', 'BARCODE_NOT_OF_BRAND', 'identity', 'The barcode does not belong to the brand in the register of barcodes, or the brand needs an exemption.',
+        'Use the maker''s barcode, or apply for an exemption in Seller Central.'),
+    (true, true, '5665', 'BRAND_NOT_APPROVED', 'approval', 'The brand is not approved for new listings.', 'Apply for the brand in Seller Central, or use the brand that Amazon knows.'),
+    (true, true, '5461', 'CREATION_NOT_ALLOWED', 'approval', 'The account may not create items of this brand or category.',
+        'Apply in Seller Central, or offer on an item that exists: select amzmp.publish(channel, sku, asin).'),
+    (true, true, '5886', 'SALE_NOT_ALLOWED', 'approval', 'The account may not sell this brand or category.', 'Apply for approval in Seller Central, or unpublish the SKU.'),
+    (true, true, '90202', 'SALE_RESTRICTED', 'approval', 'Selling this item is restricted.', 'Look at the item in Seller Central; it says whether approval can be asked for.'),
+    (true, false, '13013', 'SKU_NOT_KNOWN_YET', 'wait', 'Amazon does not know the SKU, or not yet.',
+        'Nothing at first: it is tried again. If it stays, select amzmp.verify(channel, array[sku]).'),
+    (true, false, '20005', 'IMAGE_REFUSED', 'image', 'An image could not be fetched or was refused.',
+        'Look whether its address answers without a login, as JPEG or PNG, at least 1,000 pixels long.'),
+    (true, false, '18027', 'DATA_IGNORED', 'warning', 'A warning: part of the data was ignored.', 'Nothing, if that part does not matter to you.'),
+    (true, false, '18448', 'DATA_IGNORED', 'warning', 'A warning: part of the data was ignored.', 'Nothing, if that part does not matter to you.');
+
+-- What Amazon says about calls, and what becomes of one without an answer.
+insert into amzmp.issue_meaning (built_in, blocking, code, error, class, meaning, remedy)
+values
+    (true, false, 'InvalidInput', 'CALL_REFUSED', 'call', 'Amazon refused the call because of something in it.',
+        'The message says what. If it names a value of the product, correct it; else report it as a fault of amzmp.'),
+    (true, false, 'INVALID', 'NOT_ACCEPTED', 'call', 'Amazon took the submission and refused what it says.', 'Look into amzmp.issue for this SKU.'),
+    (true, false, 'NotFound', 'NOT_FOUND', 'call', 'Amazon has no such thing, or no longer.', 'select amzmp.verify(channel, array[sku]); says what Amazon has.'),
+    (true, false, 'Unauthorized', 'NO_ACCESS', 'connection', 'The account or one of the application''s roles does not allow this call.',
+        'select * from amzmp.test_connection(account); says what is missing.'),
+    (true, false, 'AccessDenied', 'NO_ACCESS', 'connection', 'The account or one of the application''s roles does not allow this call.',
+        'select * from amzmp.test_connection(account); says what is missing.'),
+    (true, false, 'QuotaExceeded', 'TOO_FAST', 'wait', 'More calls arrived than the usage plan allows: another program uses the same account and application.',
+        'Nothing: it is tried again. amzmp.usage shows how often it happens.'),
+    (true, false, 'InternalFailure', 'AMAZON_FAILED', 'wait', 'Something failed at Amazon.', 'Nothing: it is tried again.'),
+    (true, false, 'ServiceUnavailable', 'AMAZON_FAILED', 'wait', 'Amazon could not be reached or was overloaded.', 'Nothing: it is tried again.'),
+    (true, false, 'AnswerLost', 'ANSWER_LOST', 'wait', 'The answer was lost on its way, so nobody knows whether the call had its effect.',
+        'Nothing: it is repeated or looked up where that is safe, else amzmp.request shows it as held.');
+
+-- What amzmp itself finds.
+insert into amzmp.issue_meaning (built_in, blocking, code, error, class, meaning, remedy)
+values
+    (true, false, 'NO_PRODUCT', 'NO_PRODUCT', 'shop data', 'The shop has no such product.', 'Bring it back into the attached relation, or unpublish the SKU.'),
+    (true, false, 'NO_STOCK', 'NO_STOCK', 'shop data', 'Stock data not found: the shop gives no quantity for the product.',
+        'Give it a quantity in the shop; 0 is one too. The next try follows by itself.'),
+    (true, false, 'NO_PRICE', 'NO_PRICE', 'shop data', 'Price data not found: the shop gives no price that can be sent.',
+        'Give it a price above 0 in the shop. The next try follows by itself.'),
+    (true, false, 'ATTR_REQUIRED', 'ATTR_REQUIRED', 'mapping', 'An attribute is required and has no value.', 'Map it, or give the product the value.'),
+    (true, false, 'NO_BARCODE', 'NO_BARCODE', 'shop data', 'Neither an ASIN nor a barcode says which product it is.',
+        'Give the product one in the shop, or select amzmp.publish(channel, sku, asin).'),
+    (true, false, 'BAD_BARCODE', 'BAD_BARCODE', 'shop data', 'The barcode has a wrong check digit or length.', 'Correct it in the shop.'),
+    (true, false, 'NO_CATEGORY', 'NO_CATEGORY', 'shop data', 'The product has no category.', 'Give it one in the shop.'),
+    (true, false, 'NO_IMAGE', 'NO_IMAGE', 'shop data', 'The product has no image.', 'Give it one in the shop.'),
+    (true, false, 'NO_MATCH', 'NO_CATALOG_ITEM', 'identity', 'Amazon''s catalogue has no item with this barcode.', 'Correct the barcode, or name the ASIN.'),
+    (true, false, 'SEVERAL_MATCHES', 'SEVERAL_MATCHES', 'identity', 'Several catalogue items have this barcode.',
+        'Choose one of amzmp.match_candidate: select amzmp.publish(channel, sku, asin).'),
+    (true, false, 'NO_SEARCH', 'NO_SEARCH', 'wait', 'The search in Amazon''s catalogue failed.', 'Nothing: it is made again.'),
+    (true, false, 'NO_VERDICT', 'NO_ANSWER_IN_TIME', 'wait', 'Amazon accepted the submission and gave no verdict within sent_to_remote.',
+        'select amzmp.verify(channel, array[sku]); asks once more.'),
+    (true, false, 'REJECTED', 'REJECTED', 'review', 'Amazon refused the offer.', 'Look into amzmp.issue for this SKU; mend it in the shop.'),
+    (true, false, 'ORDER_NOT_DELIVERED', 'ORDER_NOT_DELIVERED', 'order', 'An order that the shop has not taken over yet cannot be cancelled there: it waits for the hand-over.',
+        'Nothing, if it is on its way; else look at why it was not delivered (amzmp.orders).'),
+    (true, false, 'ADDRESS_UNMAPPED', 'ADDRESS_UNMAPPED', 'order', 'A part of the address has no counterpart in the shop. The order is kept, its hand-over waits.',
+        'Map the code that the message names, then redeliver the order.');
+
+-- What a code means: the user's row before ours. One row at most.
+create function amzmp._meaning(code text)
+    returns setof amzmp.issue_meaning
+    language sql
+    stable
+    rows 1
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select m.*
+    from amzmp.issue_meaning as m
+    where m.code = _meaning.code
+    order by m.built_in
+    limit 1;
+end;
