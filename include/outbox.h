@@ -77,10 +77,10 @@ typedef void (*OutboxWorkFn)(Oid role, TimestampTz due_at, void *arg);
 
 /* Is the extension here, in the version of this library? Else *why says what is missing (static text). */
 extern bool outbox_usable(const char **why);
-extern void outbox_forget_stale_plans(void);
 extern void outbox_lanes(OutboxLaneFn found, void *arg);
 extern void outbox_work(OutboxWorkFn found, void *arg); /* roles with tasks; InvalidOid = own runner */
 extern bool outbox_prepared_pending(void);
+extern void outbox_retry_sources(void);
 
 /* Rows and strings are palloc'd in `keep`. */
 extern int outbox_claim(const Lane *lane, int most, MemoryContext keep, OutboxItem **items);

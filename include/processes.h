@@ -40,7 +40,9 @@ extern bool amzmp_sender_alive(void);
 /* The launcher's and workers' own side. */
 extern void launcher_announce(void);
 extern bool sender_announce(Oid database); /* false: another sender of this database lives */
-extern bool sender_take_wake(bool *prepared);
+
+/* Clear and return this sender's wake flag; the others are set when theirs was: a prepared transaction, altered relations. */
+extern bool sender_take_wake(bool *prepared, bool *altered);
 extern bool sender_is_running(Oid database);
 
 /* Reserve a runner slot; -1 = one for this role is at work (then it is woken), or `most` of this database are. */

@@ -19,6 +19,9 @@ extern void worker_check_in(void);
 typedef void (*WorkerFn)(void *arg);
 extern ErrorData *worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryContext keep);
 
+/* Inside a transaction, before work: plans that were made when our tables had another size are made anew. */
+extern void worker_forget_stale_plans(void);
+
 /* An error of ours into the server log, without statement or context. */
 extern void worker_log_error(const char *doing, const ErrorData *error);
 

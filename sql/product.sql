@@ -81,6 +81,18 @@ begin
 end
 $$;
 
+create function amzmp._log_nameless(source amzmp.source, rows amzmp.shop_row[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    perform amzmp._log(source.account_id, source.channel_id, 'warning', 'source', source.relation,
+                       format('%s has rows without a SKU; none of them is used', source.relation),
+                       jsonb_build_object('source_id', source.source_id, 'rows_seen', n.rows_seen))
+       from (select count(*) as rows_seen from unnest(rows) r where coalesce(r.sku, '') = '') n
+      where n.rows_seen > 0;
+end
+$$;
+
 -- Remember the rows; returns the SKUs of those that are not as they were. Rows without a SKU are nothing to us.
 create function amzmp._store_rows(source amzmp.source, rows amzmp.shop_row[], cause jsonb) returns text[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -120,6 +132,7 @@ begin
     if repeated > 0 then
         perform amzmp._log_duplicates(source, rows);
     end if;
+    perform amzmp._log_nameless(source, rows);
     if changed is not null then
         perform amzmp._store_keys(source, changed);
     end if;

@@ -57,6 +57,7 @@ create table amzmp.source (
     rescan_started_at timestamptz,
     rescan_after text,
     rescan_rows bigint not null default 0,
+    page_rows integer not null default 500,
     rescan_finished_at timestamptz,
     created_at timestamptz not null default now(),
     primary key (account_id, source_id),
@@ -95,6 +96,7 @@ comment on column amzmp.source.accept_empty is 'An empty relation is meant this 
 comment on column amzmp.source.rescan_started_at is 'When the running comparison began; null when none is running.';
 comment on column amzmp.source.rescan_after is 'SKU up to which the running comparison has read.';
 comment on column amzmp.source.rescan_rows is 'Rows that the running, else the last comparison read.';
+comment on column amzmp.source.page_rows is 'Rows that the next page of a comparison reads: as many as can be taken in soon.';
 comment on column amzmp.source.rescan_finished_at is 'When a comparison last ended.';
 comment on column amzmp.source.created_at is 'When it was attached.';
 

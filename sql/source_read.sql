@@ -159,22 +159,30 @@ begin
 end
 $$;
 
+-- A page reads in the order of the SKUs, so it misses rows that have none. Some of these go with the first page, to be told.
 create function amzmp._page_statement(source amzmp.source) returns text
     language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-    select amzmp._reading_block(source.source_id, '    amzmp_after text;', format(
-        E'    amzmp_after := amzmp.rescan_position(%s);\n'
-        '    perform amzmp.take_page(%s, amzmp_after, array(%s));',
+    select amzmp._reading_block(source.source_id, E'    amzmp_after text;\n    amzmp_rows integer;', format(
+        E'    select p.after_sku, p.page_rows into amzmp_after, amzmp_rows from amzmp.rescan_position(%s) p;\n'
+        '    perform amzmp.take_page(%s, amzmp_after, array((%s) union all (%s)));',
         source.source_id, source.source_id,
         amzmp._source_query(source,
             format(E'(%s\n)::text collate pg_catalog."default" > amzmp_after', source.expressions ->> 'sku'),
-            format(E'order by (%s\n)::text collate pg_catalog."default" limit %s', source.expressions ->> 'sku', amzmp._page_size()))))
+            format(E'order by (%s\n)::text collate pg_catalog."default" limit amzmp_rows', source.expressions ->> 'sku')),
+        amzmp._source_query(source,
+            format(E'amzmp_after = \'\' and ((%1$s\n) is null or (%1$s\n)::text = \'\')', source.expressions ->> 'sku'), 'limit 20')))
 $$;
 
--- Rows of a comparison that are read in one transaction: few enough that a change behind it need not wait long.
-create function amzmp._page_size() returns integer
+-- How many rows the next page of a comparison shall have, after one that took so long to take in: a change of the shop's that
+-- comes meanwhile waits for its end.
+create function amzmp._next_page_rows(page_rows integer, took interval) returns integer
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$ select 2000 $$;
+    as $$
+    select case when took > interval '20 milliseconds' then greatest(page_rows / 2, 50)
+                when took < interval '8 milliseconds' then least(page_rows * 2, 2000)
+                else page_rows end
+$$;
 
 -- Keys that are taken in one transaction.
 create function amzmp._batch_size() returns integer
@@ -342,7 +350,7 @@ begin
         update amzmp.product p
            set gone = true, missing = false, read_at = now(), cause = _take_rows.cause
          where p.account_id = s.account_id and p.source_id = s.source_id and p.sku = any (_take_rows.skus) and not p.gone
-           and not exists (select from unnest(_take_rows.rows) r where r.sku = p.sku)
+           and p.sku not in (select r.sku from unnest(_take_rows.rows) r where r.sku is not null)
         returning p.sku
     )
     select coalesce(array_agg(l.sku), '{}') into vanished from lost l;
@@ -355,8 +363,8 @@ $$;
 select amzmp._expose('amzmp._take_rows(bigint, text[], amzmp.shop_row[], jsonb)', 'public',
     'Takes the shop''s rows that were read for captured keys. For the user runner of the source''s role.');
 
--- Where the running comparison goes on; starts one.
-create function amzmp._rescan_position(source_id bigint) returns text
+-- Where the running comparison goes on, and with how many rows; starts one.
+create function amzmp._rescan_position(source_id bigint) returns table (after_sku text, page_rows integer)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -369,12 +377,13 @@ begin
         update amzmp.product p set missing = false
          where p.account_id = s.account_id and p.source_id = s.source_id and p.missing;
     end if;
-    return coalesce(s.rescan_after, '');
+    return query select coalesce(s.rescan_after, ''), s.page_rows;
 end
 $$;
 select amzmp._expose('amzmp._rescan_position(bigint)', 'public', 'Where the comparison of a source goes on. For the user runner of its role.');
 
 -- A page of a comparison: all rows behind `after_sku` up to the last one given, or to the end if the page is not full.
+-- The first one brings some rows without a SKU besides.
 create function amzmp._take_page(source_id bigint, after_sku text, rows amzmp.shop_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -382,8 +391,9 @@ create function amzmp._take_page(source_id bigint, after_sku text, rows amzmp.sh
 declare
     s amzmp.source := amzmp._own_source(_take_page.source_id);
     cause jsonb := jsonb_build_object('reason', 'comparison: ' || s.rescan_reason, 'at', now());
-    size integer := cardinality(_take_page.rows);
-    last_sku text := case when size = amzmp._page_size() then (select max(r.sku) from unnest(_take_page.rows) r) end;
+    began constant timestamptz := clock_timestamp();
+    size constant bigint := (select count(*) from unnest(_take_page.rows) r where r.sku <> '');
+    last_sku text := case when size = s.page_rows then (select max(r.sku) from unnest(_take_page.rows) r) end;
     changed text[];
 begin
     if _take_page.after_sku is distinct from coalesce(s.rescan_after, '') then
@@ -398,7 +408,7 @@ begin
     update amzmp.product p set missing = true
      where p.account_id = s.account_id and p.source_id = s.source_id and not p.gone and not p.missing
        and p.sku > _take_page.after_sku and (last_sku is null or p.sku <= last_sku)
-       and not exists (select from unnest(_take_page.rows) r where r.sku = p.sku);
+       and p.sku not in (select r.sku from unnest(_take_page.rows) r where r.sku is not null);
     if s.rescan_force then
         changed := array(select distinct r.sku from unnest(_take_page.rows) r where r.sku <> '');
     end if;
@@ -409,7 +419,9 @@ begin
     if last_sku is null then
         perform amzmp._end_rescan(s, s.rescan_rows + size, cause);
     else
-        update amzmp.source x set rescan_after = last_sku, rescan_rows = s.rescan_rows + size
+        update amzmp.source x
+           set rescan_after = last_sku, rescan_rows = s.rescan_rows + size,
+               page_rows = amzmp._next_page_rows(s.page_rows, clock_timestamp() - began)
          where x.account_id = s.account_id and x.source_id = s.source_id;
     end if;
 end
@@ -503,6 +515,17 @@ begin
     perform amzmp._wake();   -- the sender learns when to try again
 end
 $$;
+
+-- A relation or a privilege was altered: what fails is tried again at once. One that is being read now has the answer soon.
+create function amzmp._retry_sources() returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    update amzmp.source s set retry_at = now()
+      from (select x.account_id, x.source_id from amzmp.source x
+             where x.state = 'failing' and x.retry_at > now() for no key update skip locked) w
+     where s.account_id = w.account_id and s.source_id = w.source_id
+$$;
+comment on function amzmp._retry_sources() is 'Inner, sender: read sources that fail again at once, for somebody has altered something.';
 
 -- Move what waits in change for this source (and others) to source_change, so that a failing source does not keep the
 -- shared table long.

@@ -7,23 +7,15 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "outbox.h"
-
-#define PLAN_SIZE_FACTOR  4
-#define PLAN_SLACK_BLOCKS 16
 
 /* One prepared statement of this process. */
 typedef struct Statement
@@ -38,6 +30,7 @@ static Statement usable = {"select extversion from pg_catalog.pg_extension where
 static Statement lanes = {"select * from amzmp._lanes()", 0, {0}, NULL};
 static Statement work = {"select * from amzmp._work()", 0, {0}, NULL};
 static Statement prepared = {"select amzmp._prepared_pending()", 0, {0}, NULL};
+static Statement retry_sources = {"select amzmp._retry_sources()", 0, {0}, NULL};
 static Statement claim = {"select * from amzmp._claim($1, $2, $3)", 3, {INT8OID, TEXTOID, INT4OID}, NULL};
 static Statement complete = {"select amzmp._complete($1, $2, $3, $4, $5, $6, $7, $8)",
 							 8,
@@ -204,25 +197,6 @@ read_lane(Lane *lane, uint64 i)
 		add_demand(lane, PLAN_APPLICATION_CLASS, application, app_class, column_double(i, 15), column_double(i, 16));
 }
 
-/*
- * Plans of the queue's statements follow its size at the time they were made, and it is empty most of the time: a plan
- * made then would walk through all of it for each row of a batch once it is full. So plans are made anew when its size
- * has changed by more than a factor. (Autovacuum has the same effect, but a burst is over before it comes.)
- */
-void
-outbox_forget_stale_plans(void)
-{
-	static BlockNumber planned_for = 0;
-	Relation queue = table_openrv(makeRangeVar("amzmp", "request", -1), AccessShareLock);
-	BlockNumber blocks = RelationGetNumberOfBlocks(queue) + PLAN_SLACK_BLOCKS;
-
-	table_close(queue, AccessShareLock);
-	if (blocks <= planned_for * PLAN_SIZE_FACTOR && planned_for <= blocks * PLAN_SIZE_FACTOR)
-		return;
-	planned_for = blocks;
-	ResetPlanCache();
-}
-
 void
 outbox_lanes(OutboxLaneFn found, void *arg)
 {
@@ -247,6 +221,12 @@ outbox_work(OutboxWorkFn found, void *arg)
 
 		found(isnull ? InvalidOid : role, DatumGetTimestampTz(column(i, 2, &isnull)), arg);
 	}
+}
+
+void
+outbox_retry_sources(void)
+{
+	run(&retry_sources, NULL, NULL);
 }
 
 bool

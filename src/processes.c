@@ -7,12 +7,14 @@
  * queue. A wake-up that reaches a wrong process (the slot's owner has just died) is one spurious wake-up.
  *
  * The same file knows which databases must be left alone for a while: DROP DATABASE, ALTER DATABASE … RENAME and
- * CREATE DATABASE … TEMPLATE refuse while anybody is connected, so a utility hook stops our processes there first.
+ * CREATE DATABASE … TEMPLATE refuse while anybody is connected, so a utility hook stops our processes there first. The
+ * hook also tells the sender of statements that may mend a source which cannot be read.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_class.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
@@ -45,6 +47,7 @@ typedef struct WorkerSlot
 	int procno;
 	bool wake;
 	bool prepared; /* senders: a transaction with our work was prepared */
+	bool altered;  /* senders: a relation or a privilege was altered */
 	TimestampTz reserved_at;
 } WorkerSlot;
 
@@ -68,6 +71,7 @@ static bool callback_registered = false;
 static bool wake_sender = false;
 static bool wake_runners = false;
 static Oid wake_runner_role = InvalidOid;
+static bool shop_altered = false;
 static bool register_database = false;
 
 Size
@@ -135,6 +139,8 @@ wake_database(Oid database, bool prepared)
 		{
 			if (prepared)
 				shared->senders[i].prepared = true;
+			if (shop_altered)
+				shared->senders[i].altered = true;
 			wake_slot(&shared->senders[i]);
 		}
 	for (int i = 0; wake_runners && !prepared && i < MAX_RUNNERS; i++)
@@ -162,7 +168,7 @@ at_transaction_end(XactEvent event, void *arg)
 		}
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_sender = wake_runners = register_database = false;
+		wake_sender = wake_runners = shop_altered = register_database = false;
 }
 
 static bool
@@ -371,9 +377,8 @@ sender_announce(Oid database)
 	return mine != NULL;
 }
 
-/* Clear and return this sender's wake flag; *prepared likewise. */
 bool
-sender_take_wake(bool *prepared)
+sender_take_wake(bool *prepared, bool *altered)
 {
 	bool wake = false;
 
@@ -383,7 +388,8 @@ sender_take_wake(bool *prepared)
 		{
 			wake = shared->senders[i].wake;
 			*prepared |= shared->senders[i].prepared;
-			shared->senders[i].wake = shared->senders[i].prepared = false;
+			*altered |= shared->senders[i].altered;
+			shared->senders[i].wake = shared->senders[i].prepared = shared->senders[i].altered = false;
 		}
 	LWLockRelease(shared->lock);
 	return wake;
@@ -634,6 +640,38 @@ database_to_leave(Node *statement)
 	return NULL;
 }
 
+/* May this statement mend a source that could not be read: a name that is back, a privilege that is granted? */
+static bool
+may_mend_source(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_RenameStmt:
+		case T_AlterTableStmt:
+		case T_AlterObjectSchemaStmt:
+		case T_ViewStmt:
+		case T_GrantStmt:
+			return true;
+		case T_CreateStmt:
+			return castNode(CreateStmt, statement)->relation->relpersistence != RELPERSISTENCE_TEMP;
+		default:
+			return false;
+	}
+}
+
+/* What the sender is to know when the statement's transaction commits. */
+static void
+note_statement(Node *statement)
+{
+	bool drops_extension = IsA(statement, DropStmt) && castNode(DropStmt, statement)->removeType == OBJECT_EXTENSION;
+
+	if (may_mend_source(statement))
+		shop_altered = true;
+	/* whether its extension is still there, or whether sources that fail can be read now */
+	if (drops_extension || may_mend_source(statement))
+		amzmp_wake_at_commit();
+}
+
 static void
 leave_databases_first(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 					  ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
@@ -643,9 +681,7 @@ leave_databases_first(PlannedStmt *pstmt, const char *queryString, bool readOnly
 	Oid database = name && context == PROCESS_UTILITY_TOPLEVEL ? get_database_oid(name, true) : InvalidOid;
 	int place = -1;
 
-	/* the sender looks whether its extension is still there */
-	if (IsA(pstmt->utilityStmt, DropStmt) && castNode(DropStmt, pstmt->utilityStmt)->removeType == OBJECT_EXTENSION)
-		amzmp_wake_at_commit();
+	note_statement(pstmt->utilityStmt);
 	/* Only who may do it anyway can make our processes leave: the owner of the database, as for the statement itself. */
 	if (OidIsValid(database) && amzmp_database_ownercheck(database, GetUserId()))
 		place = pause_database(database);

@@ -120,6 +120,7 @@ claim(void *arg)
 	bool isnull;
 	HeapTuple row;
 
+	worker_forget_stale_plans();
 	if (task->own)
 		run("select * from amzmp._next_own_task()", 0, NULL, NULL);
 	else

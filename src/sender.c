@@ -64,6 +64,7 @@ typedef struct Sender
 	uint32 runners_left;      /* as it was when tasks were last looked for */
 	bool refresh;             /* the lanes must be read again */
 	bool prepared_pending;    /* look each second: COMMIT PREPARED wakes nobody */
+	bool shop_altered;        /* sources that fail may be readable again */
 	uint32 round;             /* rounds over the lanes so far */
 	TimestampTz next_refresh; /* a task falls due then; DT_NOEND = none */
 	TimestampTz rested;       /* wake-ups are heeded again from then on */
@@ -141,8 +142,11 @@ read_due(void *arg)
 		return;
 	}
 	sender->last_why = NULL;
-	outbox_forget_stale_plans();
+	worker_forget_stale_plans();
 	outbox_lanes(note_lane, sender);
+	if (sender->shop_altered)
+		outbox_retry_sources();
+	sender->shop_altered = false;
 	if (sender->prepared_pending)
 		sender->prepared_pending = outbox_prepared_pending();
 	if (sender->prepared_pending)
@@ -403,7 +407,7 @@ turn(Sender *sender)
 		sender->connections = http_max_connections;
 		http_pool_resize(sender->pool, http_max_connections);
 	}
-	if (sender_take_wake(&sender->prepared_pending))
+	if (sender_take_wake(&sender->prepared_pending, &sender->shop_altered))
 		sender->refresh = true;
 	if (refresh_is_due(sender))
 	{
@@ -425,7 +429,7 @@ turn(Sender *sender)
 	MemoryContextReset(sender->turn);
 
 	/* a wake-up that came during our own SQL may have lost its latch to a wait for a lock */
-	if (sender_take_wake(&sender->prepared_pending))
+	if (sender_take_wake(&sender->prepared_pending, &sender->shop_altered))
 		sender->refresh = true;
 	sleep_ms = woken ? 0 : time_to_sleep(sender);
 	if (sleep_ms != 0)

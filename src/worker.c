@@ -4,20 +4,29 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "owner.h"
 #include "worker.h"
+
+#define PLAN_SIZE_FACTOR  4
+#define PLAN_SLACK_BLOCKS 16
 
 void
 worker_start(Oid database, Oid role, const char *application_name)
@@ -81,6 +90,38 @@ worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryCon
 	MemoryContextSwitchTo(keep);
 	pgstat_report_stat(true);
 	return error;
+}
+
+/*
+ * Plans follow the sizes that tables had when the plans were made, and our processes live long: one made while the queue
+ * was empty, or before a shop's first million products came in, would walk through all of them for each row. So plans
+ * are made anew when a size has changed by more than a factor. (Autovacuum has the same effect, but a minute later.)
+ */
+void
+worker_forget_stale_plans(void)
+{
+	static const char *const growing[] = {"request", "product", "listing", "inventory"};
+	static BlockNumber planned_for[lengthof(growing)] = {0};
+	Oid schema = get_namespace_oid("amzmp", true);
+	bool stale = false;
+
+	for (int i = 0; i < (int) lengthof(growing); i++)
+	{
+		Oid table = OidIsValid(schema) ? get_relname_relid(growing[i], schema) : InvalidOid;
+		Relation relation = OidIsValid(table) ? try_relation_open(table, AccessShareLock) : NULL;
+		BlockNumber blocks;
+
+		if (relation == NULL)
+			continue;
+		blocks = RelationGetNumberOfBlocks(relation) + PLAN_SLACK_BLOCKS;
+		relation_close(relation, AccessShareLock);
+		if (blocks <= planned_for[i] * PLAN_SIZE_FACTOR && planned_for[i] <= blocks * PLAN_SIZE_FACTOR)
+			continue;
+		planned_for[i] = blocks;
+		stale = true;
+	}
+	if (stale)
+		ResetPlanCache();
 }
 
 void

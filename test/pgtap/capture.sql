@@ -131,6 +131,15 @@ select is((select count(*)::integer from amzmp.product where source_id = first_s
 alter table shop.product_away rename to product;
 select becomes($$read('S22') = '22.50 22 title 22' and (select state = 'ok' from amzmp.source where source_id = first_source())$$,
     'it is read again by itself, and nothing was lost');
+-- A failure waits ever longer for its next try; what may mend it makes that now.
+create function put_off() returns void language sql as $$update amzmp.source set retry_at = now() + interval '1 hour' where state = 'failing'$$;
+alter table shop.product rename column price to cost;
+update shop.product set stock = 24 where sku = 'S24';
+select becomes($$(select state = 'failing' from amzmp.source where source_id = first_source())$$, 'a renamed column makes its source fail');
+select put_off();
+alter table shop.product rename column cost to price;
+select becomes($$(select state = 'ok' from amzmp.source where source_id = first_source())$$, 'renamed back it is read at once');
+
 alter table shop.product enable row level security;
 alter table shop.product force row level security;
 create policy few on shop.product for select using (stock > 100);
@@ -198,12 +207,24 @@ select becomes(format($$read('P121', %s) = 'gone'$$, :parted), 'a deleted row is
 truncate shop.parted_2;
 select becomes(format($$read('P130', %s) = 'gone' and read('P99', %s) = '99'$$, :parted, :parted), 'a truncated partition is compared');
 
+-- Rows without a SKU.
+set session authorization shop;
+create table shop.nameless (sku text, price numeric, stock integer);
+insert into shop.nameless values (null, 1, 1), ('', 2, 2), ('named', 3, 3);
+select amzmp.attach_source('acc2', 'shop.nameless') as nameless \gset
+reset session authorization;
+select becomes(format($$(select rescan_finished_at is not null from amzmp.source where source_id = %s)$$, :nameless), 'rows without a SKU hold nothing up');
+select is((select array_agg(sku) from amzmp.product where source_id = :nameless), '{named}', 'the others are read');
+select is((select context ->> 'rows_seen' from amzmp.activity where message = 'shop.nameless has rows without a SKU; none of them is used'), '2',
+    'and that there are some is told');
+
 -- Detaching.
 set session authorization shop;
 select amzmp.detach_source('de');
 select is_empty($$select from pg_trigger where tgrelid in ('shop.article'::regclass, 'shop.price_list'::regclass) and tgname ~ 'amzmp'$$,
     'triggers go with the last source');
 select amzmp.detach_source('acc2', 'shop.parted');
+select amzmp.detach_source('acc2', 'shop.nameless');
 select is_empty($$select from pg_trigger where tgrelid in ('shop.parted'::regclass, 'shop.parted_1'::regclass, 'shop.parted_2'::regclass)$$,
     'also those of partitions');
 reset session authorization;
