@@ -1,8 +1,9 @@
 /*
  * document.sql
- *	  What feeds carry to Amazon and what comes back for them: content, packed, in chunks. document.c writes and reads it.
+ *	  What feeds carry to Amazon, what comes back for them, and reports: content, packed, in chunks. document.c writes and
+ *	  reads it.
  *
- * A document belongs to the row that names it (amzmp.feed) and goes with it. The links by which Amazon takes and gives
+ * A document belongs to the row that names it (amzmp.feed, amzmp.report) and goes with it. The links by which Amazon takes and gives
  * documents are keys for whoever holds them, so they are sealed, short-lived and for no reader.
  */
 create sequence amzmp.document_id_seq as bigint;
@@ -18,7 +19,7 @@ create table amzmp.document (
     primary key (account_id, document_id)
 );
 
-comment on table amzmp.document is 'Documents of feeds: how large they are and when they were made.';
+comment on table amzmp.document is 'Documents of feeds and reports: how large they are and when they were made.';
 comment on column amzmp.document.account_id is 'The account.';
 comment on column amzmp.document.document_id is 'Number of the document.';
 comment on column amzmp.document.content_type is 'Its content type, as announced to Amazon or told by it.';
@@ -57,7 +58,7 @@ create table amzmp.transfer (
 
 comment on table amzmp.transfer is 'Inner: documents that wait for their transfer, with the sealed link.';
 comment on column amzmp.transfer.account_id is 'The account.';
-comment on column amzmp.transfer.subject is 'What it is for: upload/ or download/ and the number of the feed.';
+comment on column amzmp.transfer.subject is 'What it is for: upload/ or download/ and the number of the feed, or report/ and that of the report.';
 comment on column amzmp.transfer.document_id is 'The document to be uploaded, or to be filled.';
 comment on column amzmp.transfer.link is 'Amazon''s link, sealed: who has it has the document.';
 
@@ -123,8 +124,8 @@ begin atomic
 end;
 
 /*
- * Transfers. Subject is upload/ or download/ and the number of the feed. An own runner performs them, with no
- * transaction open (transfer.c).
+ * Transfers. Subject is upload/ or download/ and the number of the feed, or report/ and that of the report. An own
+ * runner performs them, with no transaction open (transfer.c).
  */
 create function amzmp._add_transfer(account_id bigint, subject text, document_id bigint, url text)
     returns void
@@ -169,16 +170,19 @@ create function amzmp._transfer_end(account_id bigint, subject text, status inte
 as $$
 declare
     done constant boolean := status between 200 and 299 and failure is null;
-    feed constant bigint := split_part(subject, '/', 2)::bigint;
+    owner constant bigint := split_part(subject, '/', 2)::bigint;
     document bigint;
 begin
     delete from amzmp.transfer as t
     where (t.account_id, t.subject) = (_transfer_end.account_id, _transfer_end.subject)
     returning t.document_id into document;
-    if subject like 'upload/%' then
-        perform amzmp._feed_uploaded(account_id, feed, done, failure);
-    else
-        perform amzmp._feed_downloaded(account_id, feed, document, done);
-    end if;
+    case split_part(subject, '/', 1)
+        when 'upload' then
+            perform amzmp._feed_uploaded(account_id, owner, done, failure);
+        when 'download' then
+            perform amzmp._feed_downloaded(account_id, owner, document, done);
+        when 'report' then
+            perform amzmp._report_downloaded(account_id, owner, document, done, failure);
+    end case;
 end
 $$;

@@ -3,7 +3,23 @@
  *	  Waiting for a feed to end at Amazon, and fetching the report of what became of its messages.
  */
 
--- Ask after 1, 2, 5 and then every 10 minutes, by the clock of the account.
+/*
+ * How long to wait before the state of something that Amazon works on (a feed, a report) is asked for again: it is asked
+ * for after 1, 2, 5 and then every 10 minutes, by the clock of the account.
+ */
+create function amzmp._poll_pause(account_id bigint, polls integer)
+    returns interval
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select greatest(make_interval(mins => coalesce(('{1, 1, 3, 5}'::integer[])[_poll_pause.polls + 1], 10)) / a.time_scale::double precision,
+        interval '0.2 seconds')
+    from amzmp.account as a
+    where a.account_id = _poll_pause.account_id;
+end;
+
 create function amzmp._poll_later(feed amzmp.feed)
     returns void
     language plpgsql
@@ -12,16 +28,9 @@ create function amzmp._poll_later(feed amzmp.feed)
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
-declare
-    minutes constant integer[] := '{1, 1, 3, 5}';
-    pause constant interval := (
-        select make_interval(mins => coalesce(minutes[feed.polls + 1], 10)) / a.time_scale::double precision
-        from amzmp.account as a
-        where a.account_id = feed.account_id
-    );
 begin
     perform amzmp._feed_request(feed, 'getFeed', jsonb_build_object('feedId', feed.amazon_feed_id), null,
-        '_handle_feed_state', null, now() + greatest(pause, interval '0.2 seconds'));
+        '_handle_feed_state', null, now() + amzmp._poll_pause(feed.account_id, feed.polls));
     update amzmp.feed as x
     set polls = x.polls + 1
     where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id);

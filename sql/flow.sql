@@ -287,6 +287,8 @@ begin
     delete from amzmp.brake_item i using old
      where i.account_id = _flow_housekeeping.account_id and i.batch_id = old.batch_id;
     perform amzmp._purge_feeds(account_id, amzmp._setting_interval(account_id, 0, 'feed_retention'));
+    perform amzmp._purge_reports(account_id, amzmp._setting_interval(account_id, 0, 'report_retention'));
+    perform amzmp._resume_reports(account_id);
     perform amzmp._clean_changes();
 end
 $$;

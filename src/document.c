@@ -3,8 +3,8 @@
  *	  Documents of feeds and reports as streams of gzip, in chunks of a table.
  *
  * A document is written front to back, packed as it comes, and never whole in memory: the writer holds one chunk of
- * packed bytes, and amzmp._write_document takes its lines from a cursor. Reading unpacks all of it, because what
- * follows (an upload, a processing report) needs it in one piece.
+ * packed bytes, and amzmp._write_document takes its lines from a cursor. A reader gives it piece by piece as well
+ * (report.c); document_read unpacks all of it for what needs it in one piece (an upload, a processing report).
  *
  * What is in a document, and whose it is, is sql/document.sql's affair; so is whether it holds buyers' data. Then each
  * chunk is sealed, bound to its place.
@@ -237,114 +237,149 @@ document_keep_packed(int64 account_id, int64 document_id, const char *data, Size
  * Reading
  */
 
-typedef struct Unpacked
+struct DocumentReader
 {
-	char *data;
-	Size length;
-	Size room;
-	Size most;
-} Unpacked;
+	int64 account_id;
+	int64 document_id;
+	Portal chunks;
+	char *chunk; /* what zlib has not yet read of it lies in stream.next_in */
+	Size chunk_length;
+	bool sealed;
+	bool ended;
+	z_stream stream;
+};
 
-static void
-make_room(Unpacked *to)
-{
-	if (to->length < to->room)
-		return;
-	if (to->room >= to->most)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a document is larger than %zu bytes", to->most)));
-	to->room = Min(to->room * 2, to->most);
-	to->data = repalloc_huge(to->data, to->room + 1);
-}
-
-/* Unpack one chunk. Returns what zlib said last. */
-static int
-unpack(z_stream *stream, const char *packed, Size length, Unpacked *to)
-{
-	int code = Z_OK;
-
-	stream->next_in = (Bytef *) packed;
-	stream->avail_in = length;
-	do
-	{
-		make_room(to);
-		stream->next_out = (Bytef *) to->data + to->length;
-		stream->avail_out = Min(to->room - to->length, (Size) PG_INT32_MAX);
-		code = inflate(stream, Z_NO_FLUSH);
-		to->length = (char *) stream->next_out - to->data;
-		/* nothing was left to do: no error, more comes with the next chunk */
-		if (code == Z_BUF_ERROR)
-			code = Z_OK;
-		if (code != Z_OK && code != Z_STREAM_END)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a document is no gzip")));
-		/* a full buffer may have left something inside zlib */
-	} while (code != Z_STREAM_END && (stream->avail_in > 0 || stream->avail_out == 0));
-	return code;
-}
-
-static Portal
-open_chunks(int64 account_id, int64 document_id)
+DocumentReader *
+document_open(int64 account_id, int64 document_id)
 {
 	Oid types[2] = {INT8OID, INT8OID};
 	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
+	DocumentReader *reader = palloc0(sizeof(DocumentReader));
 
-	return SPI_cursor_open(NULL,
-						   prepare("select content, sealed, position from amzmp.document_chunk"
-								   " where account_id = $1 and document_id = $2 order by position",
-								   2, types),
-						   values, NULL, true);
+	reader->account_id = account_id;
+	reader->document_id = document_id;
+	reader->chunks = SPI_cursor_open(NULL,
+									 prepare("select position, content, sealed from amzmp.document_chunk"
+											 " where account_id = $1 and document_id = $2 order by position",
+											 2, types),
+									 values, NULL, true);
+	zlib_prepare(&reader->stream);
+	if (inflateInit2(&reader->stream, GZIP_WINDOW) != Z_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return reader;
 }
 
-/* Unpack the row that the cursor is at, opening it if it is sealed. */
-static int
-unpack_row(int64 account_id, int64 document_id, z_stream *stream, Unpacked *to)
+static void
+forget_chunk(DocumentReader *reader)
 {
-	HeapTuple row = SPI_tuptable->vals[0];
-	bool sealed;
-	bool isnull;
-	Datum value = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &sealed);
-	bytea *chunk;
-	char *opened;
-	Size length;
-	int code;
+	if (reader->chunk == NULL)
+		return;
+	if (reader->sealed)
+		vault_forget(reader->chunk, reader->chunk_length);
+	else
+		pfree(reader->chunk);
+	reader->chunk = NULL;
+}
 
-	if (!sealed)
+/* A copy of a column's bytes in zlib's context, where the reader lives; opened if sealed. */
+static void
+take_chunk(DocumentReader *reader, HeapTuple row, TupleDesc columns)
+{
+	MemoryContext old = MemoryContextSwitchTo((MemoryContext) reader->stream.opaque);
+	bool isnull;
+	int32 position = DatumGetInt32(SPI_getbinval(row, columns, 1, &isnull));
+	Datum content = SPI_getbinval(row, columns, 2, &isnull);
+	Datum sealed = isnull ? SPI_getbinval(row, columns, 3, &isnull) : (Datum) 0;
+	bytea *bytes = DatumGetByteaPP(sealed ? sealed : content);
+
+	reader->sealed = sealed != 0;
+	if (sealed)
+		reader->chunk = vault_open(bytes, DOCUMENT_PURPOSE,
+								   chunk_row(reader->account_id, reader->document_id, position), &reader->chunk_length);
+	else
 	{
-		chunk = DatumGetByteaPP(value);
-		return unpack(stream, VARDATA_ANY(chunk), VARSIZE_ANY_EXHDR(chunk), to);
+		reader->chunk_length = VARSIZE_ANY_EXHDR(bytes);
+		reader->chunk = palloc(reader->chunk_length);
+		memcpy(reader->chunk, VARDATA_ANY(bytes), reader->chunk_length);
 	}
-	chunk = DatumGetByteaP(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
-	value = SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull);
-	opened = vault_open(chunk, DOCUMENT_PURPOSE, chunk_row(account_id, document_id, DatumGetInt32(value)), &length);
-	code = unpack(stream, opened, length, to);
-	vault_forget(opened, length);
-	return code;
+	if ((Pointer) bytes != DatumGetPointer(sealed ? sealed : content))
+		pfree(bytes);
+	MemoryContextSwitchTo(old);
+	reader->stream.next_in = (Bytef *) reader->chunk;
+	reader->stream.avail_in = reader->chunk_length;
+}
+
+/* The next chunk for zlib; false when there is none. */
+static bool
+next_chunk(DocumentReader *reader)
+{
+	bool found;
+
+	CHECK_FOR_INTERRUPTS();
+	forget_chunk(reader);
+	SPI_cursor_fetch(reader->chunks, true, 1);
+	found = SPI_processed > 0;
+	if (found)
+		take_chunk(reader, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	SPI_freetuptable(SPI_tuptable);
+	return found;
+}
+
+Size
+document_next(DocumentReader *reader, char *buffer, Size room)
+{
+	z_stream *stream = &reader->stream;
+
+	stream->next_out = (Bytef *) buffer;
+	stream->avail_out = Min(room, (Size) PG_INT32_MAX);
+	room = stream->avail_out;
+	while (!reader->ended && stream->avail_out > 0)
+	{
+		int code;
+
+		if (stream->avail_in == 0 && !next_chunk(reader))
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("document " INT64_FORMAT " is not whole", reader->document_id)));
+		code = inflate(stream, Z_NO_FLUSH);
+		/* Z_BUF_ERROR: nothing was left to do, more comes with the next chunk */
+		if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a document is no gzip")));
+		reader->ended = code == Z_STREAM_END;
+	}
+	return room - stream->avail_out;
+}
+
+void
+document_close(DocumentReader *reader)
+{
+	forget_chunk(reader);
+	SPI_cursor_close(reader->chunks);
+	inflateEnd(&reader->stream);
+	pfree(reader);
 }
 
 char *
 document_read(int64 account_id, int64 document_id, MemoryContext keep, Size most, Size *length)
 {
-	Unpacked to = {MemoryContextAlloc(keep, CHUNK_BYTES + 1), 0, CHUNK_BYTES, most};
-	Portal portal = open_chunks(account_id, document_id);
-	z_stream stream;
-	int code = Z_OK;
+	DocumentReader *reader = document_open(account_id, document_id);
+	Size room = CHUNK_BYTES;
+	char *data = MemoryContextAlloc(keep, room + 1);
+	Size read;
 
-	zlib_prepare(&stream);
-	if (inflateInit2(&stream, GZIP_WINDOW) != Z_OK)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	while (SPI_cursor_fetch(portal, true, 1), SPI_processed > 0)
+	*length = 0;
+	while ((read = document_next(reader, data + *length, room - *length)) > 0)
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (code != Z_STREAM_END)
-			code = unpack_row(account_id, document_id, &stream, &to);
-		SPI_freetuptable(SPI_tuptable);
+		*length += read;
+		if (*length < room)
+			continue;
+		if (room >= most)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a document is larger than %zu bytes", most)));
+		room = Min(room * 2, most);
+		data = repalloc_huge(data, room + 1);
 	}
-	SPI_cursor_close(portal);
-	inflateEnd(&stream);
-	if (code != Z_STREAM_END)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("document " INT64_FORMAT " is not whole", document_id)));
-	to.data[to.length] = '\0';
-	*length = to.length;
-	return to.data;
+	document_close(reader);
+	data[*length] = '\0';
+	return data;
 }
 
 PG_FUNCTION_INFO_V1(amzmp_read_document);

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/string.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -21,7 +22,9 @@
 #include "worker.h"
 
 #define TRANSFER_TIMEOUT_MS (5 * 60 * 1000)
+#define MOST_CONTENT_TYPE   200
 #define MOST_UPLOAD         ((Size) 64 * 1024 * 1024)
+#define MOST_DOWNLOAD       ((Size) 1024 * 1024 * 1024)
 
 typedef struct Transfer
 {
@@ -92,7 +95,7 @@ perform(Transfer *transfer)
 	request.body = transfer->body;
 	request.body_length = transfer->body_length;
 	request.timeout_ms = TRANSFER_TIMEOUT_MS;
-	request.max_response = (Size) http_max_response_kb * 1024;
+	request.max_response = MOST_DOWNLOAD;
 	transfer->answer = http_perform(&request);
 }
 
@@ -129,12 +132,27 @@ is_gzip(const HttpAnswer *answer)
 	return answer->body_length > 2 && (uint8) answer->body[0] == 0x1f && (uint8) answer->body[1] == 0x8b;
 }
 
+/* What the document is, character set included, is told with it. */
+static void
+note_content_type(const Transfer *transfer)
+{
+	Oid types[3] = {INT8OID, INT8OID, TEXTOID};
+	const char *content_type = http_answer_header(transfer->answer, "content-type");
+	Datum values[3] = {Int64GetDatum(transfer->account_id), Int64GetDatum(transfer->document_id), (Datum) 0};
+
+	if (content_type == NULL || strlen(content_type) > MOST_CONTENT_TYPE || !pg_is_ascii(content_type))
+		return;
+	values[2] = CStringGetTextDatum(content_type);
+	run("update amzmp.document set content_type = $3 where account_id = $1 and document_id = $2", 3, types, values, NULL);
+}
+
 static void
 keep_answer(const Transfer *transfer)
 {
 	const HttpAnswer *answer = transfer->answer;
 	DocumentWriter *writer;
 
+	note_content_type(transfer);
 	if (is_gzip(answer))
 	{
 		document_keep_packed(transfer->account_id, transfer->document_id, answer->body, answer->body_length);

@@ -1,0 +1,517 @@
+/*
+ * report.c
+ *	  The rows of a report that was downloaded: as jsonb, or straight into a table.
+ *
+ * A document is unpacked, decoded and cut into rows piece by piece (document.c, charset.c, table_text.c), so memory does
+ * not grow with it. Its first row names the columns; which names those are here, whatever language Amazon wrote them in,
+ * amzmp._report_columns says. Columns are found by name, never by their place.
+ *
+ *	_report_rows(account_id, document_id, type)           each row as an object; empty cells are left out
+ *	_stage_report(account_id, document_id, type, table)   by COPY into a table, as many columns as it has; returns rows
+ *
+ * A table to stage into has text columns named as the report's, with _ for -, and may have "place" (integer: the row's
+ * place) and "rest" (jsonb: all cells that have no column there). Nobody else knows the table: it is one of the task's own.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/copy.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "charset.h"
+#include "document.h"
+#include "errcodes.h"
+#include "table_text.h"
+
+#define PIECE_BYTES (64 * 1024)
+
+typedef struct ReportReader
+{
+	DocumentReader *document;
+	Charset *charset;
+	MemoryContextCallback at_end;
+	TableText table;
+	bool ended; /* the document, not the table */
+	char *piece;
+	char *names[TABLE_MOST_FIELDS]; /* of the columns */
+	int columns;
+	int64 rows;
+} ReportReader;
+
+/*
+ * Reading
+ */
+
+static void
+close_charset(void *arg)
+{
+	ReportReader *reader = arg;
+
+	if (reader->charset != NULL)
+		charset_close(reader->charset);
+	reader->charset = NULL;
+}
+
+static char *
+content_type_of(int64 account_id, int64 document_id)
+{
+	Oid types[2] = {INT8OID, INT8OID};
+	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
+
+	SPI_execute_with_args("select content_type from amzmp.document where account_id = $1 and document_id = $2", 2,
+						  types, values, NULL, true, 1);
+	return SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+}
+
+static void
+feed(ReportReader *reader)
+{
+	Size read = document_next(reader->document, reader->piece, PIECE_BYTES);
+
+	reader->ended = read == 0;
+	table_text_make_room(&reader->table);
+	charset_decode(reader->charset, reader->piece, read, reader->ended, &reader->table.text);
+}
+
+static bool
+next_row(ReportReader *reader)
+{
+	while (!table_text_next(&reader->table, reader->ended))
+	{
+		if (reader->table.too_long)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+							errmsg("a row of the report is longer than %zu bytes", TABLE_MOST_ROW),
+							errdetail("It is none of the tables that reports are.")));
+		if (reader->ended)
+			return false;
+		feed(reader);
+	}
+	return true;
+}
+
+/* UTF-8 in the server's encoding, what that lacks as "?". The result may be the argument. */
+static char *
+server_text(ReportReader *reader, char *utf8)
+{
+	int length = (int) strlen(utf8);
+	StringInfoData out;
+
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return utf8;
+	initStringInfo(&out);
+	while (length > 0)
+	{
+		Oid conversion = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+		char *piece = palloc(length * MAX_CONVERSION_GROWTH + 1);
+		int used;
+
+		if (!OidIsValid(conversion))
+			return utf8;
+		used = pg_do_encoding_conversion_buf(conversion, PG_UTF8, GetDatabaseEncoding(), (unsigned char *) utf8, length,
+											 (unsigned char *) piece, length * MAX_CONVERSION_GROWTH + 1, true);
+		appendStringInfoString(&out, piece);
+		pfree(piece);
+		utf8 += used;
+		length -= used;
+		if (length > 0)
+		{
+			int bad = Min(pg_utf_mblen((unsigned char *) utf8), length);
+
+			appendStringInfoChar(&out, '?');
+			utf8 += bad;
+			length -= bad;
+		}
+	}
+	return out.data;
+}
+
+static ArrayType *
+headings(ReportReader *reader)
+{
+	Datum *values = palloc(sizeof(Datum) * reader->table.count);
+
+	for (int i = 0; i < reader->table.count; i++)
+		values[i] = CStringGetTextDatum(server_text(reader, reader->table.fields[i]));
+	return construct_array(values, reader->table.count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* The first row, as our names. A document without one has no columns and no rows. */
+static void
+read_header(ReportReader *reader, const char *type)
+{
+	Oid types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum values[2] = {CStringGetTextDatum(type), (Datum) 0};
+	Datum *names;
+	bool isnull;
+
+	if (!next_row(reader))
+		return;
+	if (strchr("<{[", reader->table.fields[0][0]) != NULL && reader->table.fields[0][0] != '\0')
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("the report is no table"),
+						errdetail("It is XML or JSON."), errhint("amzmp.report_document() returns it as it is.")));
+	values[1] = PointerGetDatum(headings(reader));
+	if (SPI_execute_with_args("select amzmp._report_columns($1, $2)", 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not name the columns of a report");
+	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
+					  TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &reader->columns);
+	for (int i = 0; i < reader->columns; i++)
+		reader->names[i] = TextDatumGetCString(names[i]);
+}
+
+/* SPI is connected, and stays so until the reader is closed. */
+static ReportReader *
+report_open(int64 account_id, int64 document_id, const char *type)
+{
+	ReportReader *reader = palloc0(sizeof(ReportReader));
+
+	reader->charset = charset_open(content_type_of(account_id, document_id));
+	reader->at_end.func = close_charset;
+	reader->at_end.arg = reader;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &reader->at_end);
+	table_text_init(&reader->table);
+	reader->piece = palloc(PIECE_BYTES);
+	reader->document = document_open(account_id, document_id);
+	read_header(reader, type);
+	return reader;
+}
+
+static void
+report_close(ReportReader *reader)
+{
+	document_close(reader->document);
+	close_charset(reader);
+}
+
+/* The field in a column of the present row, NULL when the row is too short or the cell is empty. */
+static char *
+cell(const ReportReader *reader, int column)
+{
+	if (column < 0 || column >= reader->table.count || reader->table.fields[column][0] == '\0')
+		return NULL;
+	return reader->table.fields[column];
+}
+
+/* The name of a column; cells beyond the header have their number. */
+static const char *
+column_name(const ReportReader *reader, int column)
+{
+	return column < reader->columns ? reader->names[column] : psprintf("column-%d", column + 1);
+}
+
+/*
+ * As jsonb
+ */
+
+static Datum
+row_as_jsonb(ReportReader *reader)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < reader->table.count; i++)
+	{
+		JsonbValue value = {.type = jbvString};
+
+		if (cell(reader, i) == NULL)
+			continue;
+		value.val.string.val = unconstify(char *, column_name(reader, i));
+		value.val.string.len = (int) strlen(value.val.string.val);
+		pushJsonbValue(&state, WJB_KEY, &value);
+		value.val.string.val = server_text(reader, cell(reader, i));
+		value.val.string.len = (int) strlen(value.val.string.val);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+PG_FUNCTION_INFO_V1(amzmp_report_rows);
+
+Datum
+amzmp_report_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int64 after = PG_GETARG_INT64(3);
+	int64 most = PG_GETARG_INT64(4);
+	MemoryContext row_context;
+	ReportReader *reader;
+
+	InitMaterializedSRF(fcinfo, 0);
+	SPI_connect();
+	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp report row", ALLOCSET_DEFAULT_SIZES);
+	while (reader->rows < after + most && next_row(reader))
+	{
+		MemoryContext old = MemoryContextSwitchTo(row_context);
+		bool nulls[2] = {false, false};
+		Datum values[2];
+
+		if (++reader->rows > after)
+		{
+			values[0] = Int64GetDatum(reader->rows);
+			values[1] = row_as_jsonb(reader);
+			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+	}
+	report_close(reader);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/*
+ * Into a table
+ */
+
+typedef enum StageKind
+{
+	STAGE_CELL,
+	STAGE_PLACE,
+	STAGE_REST
+} StageKind;
+
+typedef struct StageColumn
+{
+	StageKind kind;
+	int from; /* column of the report, -1 where it has none */
+} StageColumn;
+
+typedef struct Stage
+{
+	ReportReader *reader;
+	StageColumn *columns;
+	int count;
+	bool has_column[TABLE_MOST_FIELDS]; /* does the table have one for this column of the report? */
+	StringInfoData line;                /* rows in the format of COPY */
+	int given;                          /* how much of it COPY has */
+	MemoryContext row_context;
+} Stage;
+
+/* COPY's callback knows no argument. Set while COPY runs, and only then. */
+static Stage *stage_of_copy = NULL;
+
+/* A report's column name is the table's with - for _. */
+static bool
+names_match(const char *report_name, const char *table_name)
+{
+	for (; *report_name != '\0' && *table_name != '\0'; report_name++, table_name++)
+		if (*report_name != *table_name && !(*report_name == '-' && *table_name == '_'))
+			return false;
+	return *report_name == *table_name;
+}
+
+static StageColumn
+stage_column(Stage *stage, const char *table_name)
+{
+	StageColumn column = {STAGE_CELL, -1};
+
+	if (strcmp(table_name, "place") == 0)
+		column.kind = STAGE_PLACE;
+	else if (strcmp(table_name, "rest") == 0)
+		column.kind = STAGE_REST;
+	for (int i = 0; column.kind == STAGE_CELL && i < stage->reader->columns && column.from < 0; i++)
+		if (names_match(stage->reader->names[i], table_name))
+		{
+			column.from = i;
+			stage->has_column[i] = true;
+		}
+	return column;
+}
+
+static void
+find_columns(Stage *stage, TupleDesc table)
+{
+	stage->columns = palloc(sizeof(StageColumn) * table->natts);
+	for (int i = 0; i < table->natts; i++)
+		if (!TupleDescAttr(table, i)->attisdropped)
+			stage->columns[stage->count++] = stage_column(stage, NameStr(TupleDescAttr(table, i)->attname));
+}
+
+/* Nothing below a blank is in a field, so the backslash is all that has a meaning to COPY. */
+static void
+append_field(StringInfo line, const char *text)
+{
+	const char *backslash;
+
+	while ((backslash = strchr(text, '\\')) != NULL)
+	{
+		appendBinaryStringInfo(line, text, (int) (backslash - text));
+		appendStringInfoString(line, "\\\\");
+		text = backslash + 1;
+	}
+	appendStringInfoString(line, text);
+}
+
+/* The cells that have no column in the table, as one object. */
+static void
+append_rest(Stage *stage)
+{
+	ReportReader *reader = stage->reader;
+	StringInfoData json;
+	bool first = true;
+
+	initStringInfo(&json);
+	for (int i = 0; i < reader->table.count; i++)
+	{
+		if (stage->has_column[i] || cell(reader, i) == NULL)
+			continue;
+		appendStringInfoString(&json, first ? "{" : ", ");
+		first = false;
+		escape_json(&json, column_name(reader, i));
+		appendStringInfoString(&json, ": ");
+		escape_json(&json, server_text(reader, cell(reader, i)));
+	}
+	if (first)
+		appendStringInfoString(&stage->line, "\\N");
+	else
+	{
+		appendStringInfoChar(&json, '}');
+		append_field(&stage->line, json.data);
+	}
+}
+
+static void
+append_column(Stage *stage, const StageColumn *column)
+{
+	char *text = column->kind == STAGE_CELL ? cell(stage->reader, column->from) : NULL;
+
+	if (column->kind == STAGE_PLACE)
+		appendStringInfo(&stage->line, INT64_FORMAT, stage->reader->rows);
+	else if (column->kind == STAGE_REST)
+		append_rest(stage);
+	else if (text != NULL)
+		append_field(&stage->line, server_text(stage->reader, text));
+	else
+		appendStringInfoString(&stage->line, "\\N");
+}
+
+/* Add rows to the line until there are `wanted` bytes or no more rows. */
+static void
+fill_line(Stage *stage, int wanted)
+{
+	resetStringInfo(&stage->line);
+	stage->given = 0;
+	while (stage->line.len < wanted && next_row(stage->reader))
+	{
+		MemoryContext old = MemoryContextSwitchTo(stage->row_context);
+
+		stage->reader->rows++;
+		for (int i = 0; i < stage->count; i++)
+		{
+			if (i > 0)
+				appendStringInfoChar(&stage->line, '\t');
+			append_column(stage, &stage->columns[i]);
+		}
+		appendStringInfoChar(&stage->line, '\n');
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(stage->row_context);
+	}
+}
+
+static int
+give_to_copy(void *buffer, int least, int most)
+{
+	Stage *stage = stage_of_copy;
+	int length;
+
+	if (stage->given == stage->line.len)
+		fill_line(stage, most);
+	length = Min(most, stage->line.len - stage->given);
+	memcpy(buffer, stage->line.data + stage->given, length);
+	stage->given += length;
+	return length;
+}
+
+/* COPY from what the reader has. The table is locked until the end of the transaction. */
+static void
+copy_rows(Stage *stage, Relation table)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	List *options = list_make1(makeDefElem("encoding", (Node *) makeString(pstrdup(GetDatabaseEncodingName())), -1));
+	CopyFromState copy;
+
+	addRangeTableEntryForRelation(pstate, table, RowExclusiveLock, NULL, false, false);
+	copy = BeginCopyFrom(pstate, table, NULL, NULL, false, give_to_copy, NIL, options);
+	stage_of_copy = stage;
+	PG_TRY();
+	{
+		CopyFrom(copy);
+	}
+	PG_FINALLY();
+	{
+		stage_of_copy = NULL;
+	}
+	PG_END_TRY();
+	EndCopyFrom(copy);
+	free_parsestate(pstate);
+}
+
+PG_FUNCTION_INFO_V1(amzmp_stage_report);
+
+Datum
+amzmp_stage_report(PG_FUNCTION_ARGS)
+{
+	Relation table = table_open(PG_GETARG_OID(3), RowExclusiveLock);
+	Stage stage = {0};
+	int64 rows;
+
+	SPI_connect();
+	stage.reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	initStringInfo(&stage.line);
+	stage.row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp report row", ALLOCSET_DEFAULT_SIZES);
+	find_columns(&stage, RelationGetDescr(table));
+	copy_rows(&stage, table);
+	rows = stage.reader->rows;
+	report_close(stage.reader);
+	SPI_finish();
+	table_close(table, NoLock);
+	PG_RETURN_INT64(rows);
+}
+
+/* _report_shape(account_id, document_id, type): the columns of a report and how many rows it has. */
+PG_FUNCTION_INFO_V1(amzmp_report_shape);
+
+Datum
+amzmp_report_shape(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	TupleDesc columns;
+	bool nulls[2] = {false, false};
+	Datum values[2];
+	Datum *names;
+	ReportReader *reader;
+	MemoryContext ours;
+
+	if (get_call_result_type(fcinfo, NULL, &columns) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	BlessTupleDesc(columns);
+	SPI_connect();
+	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	while (next_row(reader))
+		reader->rows++;
+	values[1] = Int64GetDatum(reader->rows);
+	ours = MemoryContextSwitchTo(caller);
+	names = palloc(sizeof(Datum) * Max(reader->columns, 1));
+	for (int i = 0; i < reader->columns; i++)
+		names[i] = CStringGetTextDatum(reader->names[i]);
+	values[0] = PointerGetDatum(construct_array(names, reader->columns, TEXTOID, -1, false, TYPALIGN_INT));
+	MemoryContextSwitchTo(ours);
+	report_close(reader);
+	SPI_finish();
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Reports against the simulator, whole and with faults: what is downloaded in Amazon's encodings, creations whose answers
+# are lost, downloads that break, and processes that are killed at each step.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/shop.sh"
+
+# Amazon's minutes are seconds, there and here.
+simulator_start a --rate-scale 0 --time-scale 60 --verdict-delay 20
+cluster_start a
+shop_connect
+sql "update amzmp.account set time_scale = 60" "select amzmp.create_channel('JP', 'shop', 'JP')" >/dev/null 2>&1 || true
+sql "update amzmp.account set time_scale = 60" >/dev/null
+
+# report TYPE: its number; state_of NUMBER
+report()
+{
+	sql "select amzmp.request_report('DE', '$1'${2:+, $2})"
+}
+
+# ends NUMBER STATE NAME
+ends()
+{
+	sql_becomes 40 "select ended_at is not null from amzmp.report where report_id = $1" t || true
+	is "$(sql "select state from amzmp.report where report_id = $1")" "$2" "$3"
+}
+
+# What the seller has there: put by calls of our own, so that nothing else is tested with it.
+put()
+{
+	sql "select amzmp.enqueue('shop', 'putListingsItem', jsonb_build_object('sellerId', 'A1DEMOSELLER', 'sku', '$1',
+	       'marketplaceIds', jsonb_build_array('A1PA6795UKMFR9')), '{\"productType\": \"PRODUCT\", \"requirements\": \"LISTING_OFFER_ONLY\", \"attributes\": {
+	         \"condition_type\": [{\"value\": \"new_new\", \"marketplace_id\": \"A1PA6795UKMFR9\"}],
+	         \"merchant_suggested_asin\": [{\"value\": \"$2\", \"marketplace_id\": \"A1PA6795UKMFR9\"}],
+	         \"purchasable_offer\": [{\"marketplace_id\": \"A1PA6795UKMFR9\", \"currency\": \"EUR\", \"our_price\": [{\"schedule\": [{\"value_with_tax\": 9.99}]}]}],
+	         \"fulfillment_availability\": [{\"fulfillment_channel_code\": \"DEFAULT\", \"quantity\": 7}]}}')" >/dev/null
+}
+asins=$(control GET 'catalog/eans?count=3&outcome=single' | grep -o '"asin[s]*": *\[*"[A-Z0-9]*"' | grep -o 'B0[A-Z0-9]*')
+i=0
+for asin in $asins; do
+	i=$((i + 1))
+	put "REPORT-$i" "$asin"
+done
+sql "call amzmp.wait('30 s')" >/dev/null
+sleep 1
+
+# ---- as it should be
+
+id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
+ends "$id" downloaded 'a report arrives'
+is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'whole'
+is "$(sql "select string_agg(cells ->> 'seller-sku' || ' ' || (cells ->> 'price') || ' ' || (cells ->> 'quantity'), ', ' order by 1) from amzmp.report_rows('shop', $id)")" \
+	'REPORT-1 9.99 7, REPORT-2 9.99 7, REPORT-3 9.99 7' 'its rows can be read'
+is "$(arrived getReportDocument)" 1 'its document was fetched once'
+like "$(sql "select content_type from amzmp.document")" '^text/plain; *charset=Cp1252$' 'with the character set that Amazon told'
+id=$(report GET_FLAT_FILE_RETURNS_DATA_BY_RETURN_DATE)
+ends "$id" cancelled 'one without rows is cancelled'
+
+# From here on each report may follow the last.
+sql "update amzmp.report_type set spacing = '0'" >/dev/null
+again()
+{
+	sql "delete from amzmp.report_pace" "update amzmp.report set submitted_at = submitted_at - interval '2 days'" >/dev/null
+}
+
+# ---- answers that are lost
+
+again
+control POST faults '{"operation": "createReport", "kind": "drop_after"}' >/dev/null
+before=$(arrived createReport)
+id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
+ends "$id" downloaded 'one whose request was not answered arrives'
+is "$(($(arrived createReport) - before))" 1 'and was not requested twice'
+again
+control POST faults '{"operation": "createReport", "kind": "drop_before"}' >/dev/null
+id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
+ends "$id" downloaded 'one whose request got lost is requested again'
+again
+control POST faults '{"operation": "getReport", "kind": "status", "status": 404, "count": 2}' >/dev/null
+id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
+ends "$id" downloaded 'that it is not found at first means nothing'
+
+# ---- downloads that break
+
+for kind in drop_before drop_after truncate; do
+	again
+	control POST faults "{\"path\": \"/_documents/\", \"kind\": \"$kind\"}" >/dev/null
+	id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
+	ends "$id" downloaded "a download with $kind is made again"
+	is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'and is whole'
+done
+is "$(sql "select count(*) from amzmp.document where document_id not in (select document_id from amzmp.report where document_id is not null)")" 0 \
+	'of what broke nothing is left'
+
+# ---- killed at each step
+
+step()
+{
+	again
+	control POST settings "{\"verdict_delay\": ${3:-20}}" >/dev/null
+	[ -z "${4:-}" ] || control POST faults "$4" >/dev/null
+	id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
+	sql_becomes 20 "$1" t || diag "the step was not seen: $2"
+	sender_end KILL
+	ends "$id" downloaded "killed $2, it arrives"
+	is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'whole'
+}
+latest="from amzmp.report where report_id = (select max(report_id) from amzmp.report)"
+before=$(arrived createReport)
+step "select state = 'sending' from amzmp.request where operation = 'createReport'" 'while it is requested' 20 \
+	'{"operation": "createReport", "kind": "delay", "delay_ms": 2000, "after": true}'
+is "$(($(arrived createReport) - before))" 1 'it was not requested twice'
+before=$(arrived createReport)
+step "select state = 'in_queue' $latest" 'while it is queued' 120
+step "select state = 'in_progress' $latest" 'while Amazon is at it' 120
+step "select exists (select from amzmp.transfer)" 'while it is downloaded' 20 '{"path": "/_documents/", "kind": "delay", "delay_ms": 2000}'
+is "$(($(arrived createReport) - before))" 3 'each was requested once'
+is "$(control GET violations | tr -d ' ' | grep -o '"count":[0-9]*')" '"count":0' 'Amazon was asked nothing that it does not allow'
+finish
