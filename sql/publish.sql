@@ -188,6 +188,7 @@ begin
     delete from amzmp.penalty as p
     where (p.account_id, p.channel_id, p.kind) = (place.account_id, place.channel_id, 'publish')
         and p.subject = any (skus);
+    perform amzmp._grew(grown, cardinality(skus)) from unnest(array['amzmp.listing', 'amzmp.inventory']::regclass[]) as grown;
 end
 $$;
 

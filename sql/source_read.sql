@@ -120,11 +120,13 @@ create function amzmp._source_query(source amzmp.source, condition text, tail te
 $$;
 
 -- row_security = off: a row that a policy hides must be an error, it would look like a product that vanished.
+-- synchronous_commit = off: what a crash takes back is read again, and whoever sends it commits, and so writes this, first.
 create function amzmp._reading_block(source_id bigint, declarations text, body text) returns text
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     as $$
     select 'do ' || quote_literal(format(
-        E'declare\n    amzmp_state text;\n    amzmp_message text;\n%s\nbegin\n    set local search_path = pg_catalog, pg_temp;\n    set local row_security = off;\n%s\n'
+        E'declare\n    amzmp_state text;\n    amzmp_message text;\n%s\nbegin\n    set local search_path = pg_catalog, pg_temp;\n    set local row_security = off;\n'
+        '    set local synchronous_commit = off;\n%s\n'
         'exception when others then\n    get stacked diagnostics amzmp_state = returned_sqlstate, amzmp_message = message_text;\n'
         '    perform amzmp.reading_failed(%s, amzmp_state, amzmp_message);\nend', declarations, body, source_id))
 $$;
@@ -346,14 +348,15 @@ declare
     vanished text[];
 begin
     changed := amzmp._store_rows(s, _take_rows.rows, _take_rows.cause);
-    with lost as (
-        update amzmp.product p
-           set gone = true, missing = false, read_at = now(), cause = _take_rows.cause
-         where p.account_id = s.account_id and p.source_id = s.source_id and p.sku = any (_take_rows.skus) and not p.gone
-           and p.sku not in (select r.sku from unnest(_take_rows.rows) r where r.sku is not null)
-        returning p.sku
-    )
-    select coalesce(array_agg(l.sku), '{}') into vanished from lost l;
+    vanished := array(select unnest(_take_rows.skus) except select r.sku from unnest(_take_rows.rows) r);
+    if vanished <> '{}' then
+        with lost as (
+            update amzmp.product p set gone = true, missing = false, read_at = now(), cause = _take_rows.cause
+             where p.account_id = s.account_id and p.source_id = s.source_id and p.sku = any (vanished) and not p.gone
+            returning p.sku
+        )
+        select coalesce(array_agg(l.sku), '{}') into vanished from lost l;
+    end if;
     perform amzmp._source_read(s);
     if changed || vanished <> '{}' then
         perform amzmp._recompute(s.account_id, changed || vanished, _take_rows.cause);
@@ -423,6 +426,7 @@ begin
            set rescan_after = last_sku, rescan_rows = s.rescan_rows + size,
                page_rows = amzmp._next_page_rows(s.page_rows, clock_timestamp() - began)
          where x.account_id = s.account_id and x.source_id = s.source_id;
+        perform amzmp._grew('amzmp.product', s.rescan_rows + size);
     end if;
 end
 $$;
