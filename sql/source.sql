@@ -141,7 +141,7 @@ create table amzmp.change (
     watched_id bigint not null,
     relation oid not null,
     keys text[] not null,
-    role name,
+    role text,
     application text not null,
     at timestamptz not null,
     primary key (xid, part)
@@ -170,7 +170,7 @@ create table amzmp.rescan_mark (
     relation oid not null,
     reason text not null,
     xid xid8 not null,
-    role name,
+    role text,
     application text not null,
     at timestamptz not null
 ) with (vacuum_truncate = off, toast.vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0);

@@ -206,7 +206,7 @@ create function amzmp._is_part_of(part oid, watched_id bigint) returns boolean
                       and coalesce(amzmp._relation_oid(w.relation) in (select a.oid from above a), true))
 $$;
 
-create function amzmp._shop_cause(xid xid8, role name, application text, at timestamptz) returns jsonb
+create function amzmp._shop_cause(xid xid8, role text, application text, at timestamptz) returns jsonb
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
     select jsonb_build_object('role', role, 'application', application, 'xid', xid::text, 'at', at)

@@ -52,7 +52,7 @@ enum
 };
 
 static const Oid change_types[CHANGE_COLUMNS] = {XID8OID,      INT4OID, INT8OID, OIDOID,
-												 TEXTARRAYOID, NAMEOID, TEXTOID, TIMESTAMPTZOID};
+												 TEXTARRAYOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 
 static int32 parts_written = 0;
 
@@ -96,7 +96,7 @@ fill_cause(Datum *values, bool *nulls)
 	values[CHANGE_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	nulls[CHANGE_ROLE] = role == NULL;
 	if (role != NULL)
-		values[CHANGE_ROLE] = DirectFunctionCall1(namein, CStringGetDatum(role));
+		values[CHANGE_ROLE] = CStringGetTextDatum(role);
 	values[CHANGE_APPLICATION] = CStringGetTextDatum(application_name ? application_name : "");
 	values[CHANGE_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
 }
@@ -155,7 +155,7 @@ write_keys(void)
 static void
 write_mark(const KeySet *set, Datum *cause, bool *cause_nulls)
 {
-	Oid types[] = {INT8OID, OIDOID, TEXTOID, XID8OID, NAMEOID, TEXTOID, TIMESTAMPTZOID};
+	Oid types[] = {INT8OID, OIDOID, TEXTOID, XID8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum values[] = {Int64GetDatum(set->watched_id),
 					  ObjectIdGetDatum(set->relation),
 					  CStringGetTextDatum(set->rescan ? set->rescan : "keys not written"),
