@@ -30,6 +30,8 @@ insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, de
      'The backstop of stock sync: sends what stock_diff shows and no commit has sent yet.'),
     ('send_delete_products', 'account', '*/5 * * * *', true, 'offers', 'Take removed products off sale',
      'Products that left the shop''s table: quantity 0 or deletion, by the setting on_remove.'),
+    ('count_offers', 'account', '*/5 * * * *', true, null, 'Count offers',
+     'Brings the sums behind amzmp.dashboard and amzmp.sku_diff up to date, so that both answer at once.'),
     ('rescan', 'account', '17 * * * *', true, null, 'Compare whole sources',
      'Queues a full comparison of each source whose last one is older than rescan_interval.'),
     ('purge_personal_data', 'account', '23 3 * * *', true, null, 'Purge personal data',

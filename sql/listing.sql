@@ -187,6 +187,9 @@ create table amzmp.listing (
     verdict_due_at timestamptz,
     read_due_at timestamptz,
     cause jsonb,
+    counted text,
+    uncounted boolean not null
+        generated always as (counted is distinct from state || ' ' || fulfillment) stored,
     primary key (account_id, channel_id, sku),
     constraint listing_sku_check check (sku <> '' and length(sku) <= 40),
     constraint listing_state_check check (state in ('not_listed', 'matching', 'queued', 'sent', 'pending', 'live',
@@ -198,6 +201,7 @@ create table amzmp.listing (
 ) with (fillfactor = 70);
 
 create index listing_price_differs on amzmp.listing (account_id, channel_id, sku) where price_differs;
+create index listing_uncounted on amzmp.listing (account_id, sku) where uncounted;
 create index listing_details_differ on amzmp.listing (account_id, channel_id, sku) where details_differ;
 create index listing_recompute on amzmp.listing (account_id, recompute_at) where recompute_at is not null;
 create index listing_read_due on amzmp.listing (account_id, read_due_at) where read_due_at is not null;
@@ -243,6 +247,8 @@ comment on column amzmp.listing.published_at is 'When the offer was first accept
 comment on column amzmp.listing.verdict_due_at is 'When Amazon''s verdict on the submission is overdue.';
 comment on column amzmp.listing.read_due_at is 'When to read the listing from Amazon next. Null: no reading is planned.';
 comment on column amzmp.listing.cause is 'What changed the desired price last: role, application, transaction and time, or the flow run.';
+comment on column amzmp.listing.counted is 'What of it is in the dashboard''s figures (figure.sql).';
+comment on column amzmp.listing.uncounted is 'Has it changed since it was counted?';
 
 /*
  * Inventory.
@@ -273,11 +279,15 @@ create table amzmp.inventory (
                     and not coalesce(desired_quantity > damping and remote_quantity > damping, false)
                 or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
     cause jsonb,
+    counted integer,
+    uncounted boolean not null
+        generated always as (counted is distinct from coalesce(remote_quantity, submitted_quantity, observed_quantity)) stored,
     primary key (account_id, sku, fulfillment_channel),
     constraint inventory_desired_quantity_check check (desired_quantity >= 0),
     constraint inventory_remote_quantity_check check (remote_quantity >= 0)
 ) with (fillfactor = 70);
 
+create index inventory_uncounted on amzmp.inventory (account_id, sku) where uncounted;
 create index inventory_quantity_differs on amzmp.inventory (account_id, sku) where quantity_differs;
 
 comment on table amzmp.inventory is 'The stock of a SKU in an account, shared by all its channels.';
@@ -302,6 +312,8 @@ comment on column amzmp.inventory.damping is 'While both quantities are above it
 comment on column amzmp.inventory.sends is 'Is the quantity kept up to date? A rule''s send says.';
 comment on column amzmp.inventory.quantity_differs is 'Is there a quantity, a lead time or a restock date to send?';
 comment on column amzmp.inventory.cause is 'What changed the desired quantity last.';
+comment on column amzmp.inventory.counted is 'The quantity that is in the dashboard''s figures (figure.sql).';
+comment on column amzmp.inventory.uncounted is 'Has it changed since it was counted?';
 
 /*
  * The lock that orders everybody who works on the same SKUs: recompute, the sender, imports of orders.

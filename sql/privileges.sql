@@ -62,6 +62,8 @@ begin
 end
 $$;
 grant execute on function amzmp._may_see(bigint, name) to amzmp_reader;
+-- The dashboard's views evaluate it with the rights, and the row security, of who asks.
+grant execute on function amzmp._sku_facts(bigint, bigint, text) to amzmp_reader;
 
 -- What a dump takes along: all that is the user's. A table that has rows by now is reference data, which the script of the
 -- copy fills itself; setting_definition and issue_meaning hold both kinds.

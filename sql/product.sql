@@ -2,6 +2,17 @@
 -- What the shop's rows said when they were last read. Written by the user runner that reads them; nothing else is
 -- ever taken from the shop, so whoever wants to know why a price is what it is starts here.
 
+-- What the dashboard's figures follow from in a product, as one text: '' where it is not in the catalogue, else its
+-- quantity, and letters for price, category and image.
+create function amzmp._product_mark(gone boolean, active boolean, price numeric, quantity bigint, category text, image text)
+    returns text
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    begin atomic
+    select case when gone or active is false then ''
+                else coalesce(quantity::text, '') || case when price > 0 then 'p' else '-' end
+                     || case when category <> '' then 'c' else '-' end || case when image <> '' then 'i' else '-' end end;
+    end;
+
 create table amzmp.product (
     account_id bigint not null,
     source_id bigint not null,
@@ -22,8 +33,13 @@ create table amzmp.product (
     cause jsonb,
     gone boolean not null default false,
     missing boolean not null default false,
+    counted text,
+    uncounted boolean not null
+        generated always as (counted is distinct from amzmp._product_mark(gone, active, price, quantity, category, image)) stored,
     primary key (account_id, source_id, sku)
 ) with (fillfactor = 80);
+
+create index product_uncounted on amzmp.product (account_id, sku) where uncounted;
 
 create index product_asin on amzmp.product (asin, account_id) where asin is not null;
 create index product_missing on amzmp.product (account_id, source_id) where missing;
@@ -47,6 +63,8 @@ comment on column amzmp.product.extra is 'Values of the source that rules use by
 comment on column amzmp.product.read_at is 'When the row was last found changed.';
 comment on column amzmp.product.cause is 'The shop''s transaction that led to the reading: role, application, xid, at; or why the source was compared.';
 comment on column amzmp.product.gone is 'True when the source has no such row any more.';
+comment on column amzmp.product.counted is 'What of it is in the dashboard''s figures (figure.sql).';
+comment on column amzmp.product.uncounted is 'Has it changed since it was counted?';
 comment on column amzmp.product.missing is 'True while a running comparison of the source has not found the row; it becomes gone when the comparison ends.';
 
 -- By which key of a watched relation a product is reached, where that is not the SKU itself.

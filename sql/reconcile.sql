@@ -1,6 +1,6 @@
 /*
  * reconcile.sql
- *	  Is it really so at Amazon? What Amazon was seen to have against what we expect, and each channel at a glance.
+ *	  Is it really so at Amazon? What Amazon was seen to have against what we expect.
  */
 
 /*
@@ -38,34 +38,3 @@ comment on column amzmp.drift.facet is 'price or stock.';
 comment on column amzmp.drift.expected is 'What we expected to be live.';
 comment on column amzmp.drift.observed is 'What Amazon showed.';
 comment on column amzmp.drift.observed_at is 'When Amazon showed it.';
-
-create view amzmp.dashboard
-    with (security_invoker = true)
-as
-    select a.name as account, c.name as channel, count(l.sku) as listings,
-        count(*) filter (where l.state in ('live', 'live_with_issues')) as live,
-        count(*) filter (where l.state = 'live_with_issues') as with_issues,
-        count(*) filter (where l.state in ('matching', 'queued', 'sent', 'pending')) as under_way,
-        count(*) filter (where l.state = 'rejected') as rejected,
-        count(*) filter (where l.state in ('deactivated', 'off_sale', 'removed', 'gone')) as ended,
-        count(*) filter (where l.price_differs) as price_diff,
-        count(*) filter (where i.quantity_differs and l.listed) as stock_diff
-    from amzmp.channel as c
-    join amzmp.account as a using (account_id)
-    left join amzmp.listing as l using (account_id, channel_id)
-    left join amzmp.inventory as i
-        on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
-    where not c.dropped
-    group by a.name, c.name;
-
-comment on view amzmp.dashboard is 'Each channel at a glance.';
-comment on column amzmp.dashboard.account is 'Name of the account.';
-comment on column amzmp.dashboard.channel is 'Name of the channel.';
-comment on column amzmp.dashboard.listings is 'SKUs that were ever published here.';
-comment on column amzmp.dashboard.live is 'Offers that buyers can see.';
-comment on column amzmp.dashboard.with_issues is 'Those of them about which Amazon complains.';
-comment on column amzmp.dashboard.under_way is 'Offers whose fate is open.';
-comment on column amzmp.dashboard.rejected is 'Offers that Amazon refused or that were not matched.';
-comment on column amzmp.dashboard.ended is 'Offers that are no longer for sale.';
-comment on column amzmp.dashboard.price_diff is 'Prices still to be sent.';
-comment on column amzmp.dashboard.stock_diff is 'Offers whose stock is still to be sent.';

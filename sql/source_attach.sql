@@ -505,6 +505,7 @@ begin
     select array_agg(d.sku) into skus from dropped d
      where exists (select from amzmp.product o
                     where o.account_id = s.account_id and o.source_id <> s.source_id and o.sku = d.sku and not o.gone);
+    perform amzmp._recount(s.account_id);
     if skus is not null then
         perform amzmp._recompute(s.account_id, skus, jsonb_build_object('reason', 'source detached', 'role', amzmp._caller(), 'at', now()));
     end if;

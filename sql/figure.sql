@@ -1,0 +1,461 @@
+/*
+ * figure.sql
+ *	  The dashboard's figures: what is counted, how it is kept, and amzmp.dashboard and amzmp.sku_diff over it.
+ *
+ * What a SKU contributes in a channel follows from its rows in product, listing and inventory (_sku_facts). The figures of
+ * a million SKUs are kept the way prices are kept at Amazon: with each row stands what of it was counted, and a generated
+ * column says whether it has changed since (uncounted). So nobody who writes those tables has to think of the figures, and
+ * no trigger does. Three tables follow:
+ *
+ *		sku_figure      what was counted for a SKU in a channel
+ *		figure          sums of sku_figure by class; a few dozen rows a channel
+ *		figure_channel  whether every SKU of the channel has been counted
+ *
+ * The dashboard is exact at any time: the sums, less what was counted for SKUs with uncounted rows, plus what these
+ * contribute now. A task counts them, so that they stay few:
+ *
+ *		flow count_offers ──▶ task count ──portion by portion──▶ … ──▶ done
+ *
+ * A channel that was never walked through (new, or a source was detached) is counted as it is read, which takes a second
+ * or so for a million SKUs; its walk goes over all SKUs and then marks it complete. The task waits for no row lock: what
+ * somebody else is writing stays uncounted until the next time.
+ */
+create table amzmp.sku_figure (
+    account_id bigint not null,
+    channel_id bigint not null,
+    sku text not null,
+    state text not null,
+    in_catalog boolean not null,
+    on_sale boolean not null,
+    lacks text[] not null,
+    stock bigint not null,
+    on_sale_stock bigint not null,
+    primary key (account_id, channel_id, sku)
+);
+
+create index sku_figure_differs on amzmp.sku_figure (account_id, channel_id, sku) where in_catalog and not on_sale;
+
+comment on table amzmp.sku_figure is 'Inner: what was counted for a SKU in a channel. amzmp.sku_diff and amzmp.dashboard show it as of now.';
+comment on column amzmp.sku_figure.account_id is 'The account.';
+comment on column amzmp.sku_figure.channel_id is 'The channel.';
+comment on column amzmp.sku_figure.sku is 'The SKU.';
+comment on column amzmp.sku_figure.state is 'State of its listing; not_listed where there is none.';
+comment on column amzmp.sku_figure.in_catalog is 'Does the shop sell it, as far as this channel is concerned?';
+comment on column amzmp.sku_figure.on_sale is 'Was it for sale at Amazon?';
+comment on column amzmp.sku_figure.lacks is 'Which conditions of a complete product it failed.';
+comment on column amzmp.sku_figure.stock is 'Units in the shop.';
+comment on column amzmp.sku_figure.on_sale_stock is 'Units for sale at Amazon.';
+
+create table amzmp.figure (
+    account_id bigint not null,
+    channel_id bigint not null,
+    state text not null,
+    in_catalog boolean not null,
+    on_sale boolean not null,
+    complete boolean not null,
+    skus bigint not null,
+    stock numeric not null,
+    on_sale_stock numeric not null,
+    primary key (account_id, channel_id, state, in_catalog, on_sale, complete)
+) with (fillfactor = 50);
+
+comment on table amzmp.figure is 'Inner: sums over sku_figure by class.';
+comment on column amzmp.figure.account_id is 'The account.';
+comment on column amzmp.figure.channel_id is 'The channel.';
+comment on column amzmp.figure.state is 'State of the listings.';
+comment on column amzmp.figure.in_catalog is 'Are they in the catalogue?';
+comment on column amzmp.figure.on_sale is 'Are they for sale?';
+comment on column amzmp.figure.complete is 'Do they lack nothing?';
+comment on column amzmp.figure.skus is 'How many SKUs.';
+comment on column amzmp.figure.stock is 'Their units in the shop.';
+comment on column amzmp.figure.on_sale_stock is 'Their units for sale at Amazon.';
+
+create table amzmp.figure_channel (
+    account_id bigint not null,
+    channel_id bigint not null,
+    complete boolean not null default false,
+    primary key (account_id, channel_id)
+);
+
+comment on table amzmp.figure_channel is 'Inner: channels whose figures are kept.';
+comment on column amzmp.figure_channel.account_id is 'The account.';
+comment on column amzmp.figure_channel.channel_id is 'The channel.';
+comment on column amzmp.figure_channel.complete is 'Has every SKU been counted once?';
+
+/*
+ * What a SKU contributes in a channel, now. lacks names what keeps a product from being complete: price, stock, and
+ * category and image where its source has such a column at all. In the catalogue are active products; a channel's own
+ * source can take one out.
+ */
+create function amzmp._sku_facts(account_id bigint, channel_id bigint, sku text)
+    returns table (state text, in_catalog boolean, on_sale boolean, lacks text[], stock bigint, on_sale_stock bigint)
+    language sql
+    stable
+    rows 1
+    parallel safe
+begin atomic
+    select coalesce(l.state, 'not_listed'), f.in_catalog, f.on_sale,
+        case
+            when f.in_catalog then array_remove(array[
+                case when p.price > 0 then null else 'NO_PRICE' end,
+                case when p.quantity > 0 then null else 'NO_STOCK' end,
+                case when p.category then null else 'NO_CATEGORY' end,
+                case when p.image then null else 'NO_IMAGE' end
+            ], null)
+            else '{}'
+        end,
+        case when f.in_catalog then coalesce(p.quantity, 0) else 0 end,
+        case when f.on_sale then coalesce(i.quantity, 0) else 0 end
+    from (
+        select bool_or(not r.gone and r.active is not false) as active,
+            bool_and(r.gone or r.active is false) filter (where s.channel_id <> 0) as off_here,
+            (array_agg(r.price order by s.channel_id = 0, s.source_id) filter (where not r.gone and r.price is not null))[1] as price,
+            coalesce(min(r.quantity) filter (where s.channel_id = 0 and not r.gone and r.active is not false),
+                min(r.quantity) filter (where not r.gone and r.active is not false)) as quantity,
+            bool_or(r.category <> '' or not s.expressions ? 'category') as category,
+            bool_or(r.image <> '' or not s.expressions ? 'image') as image
+        from amzmp.source as s
+        join amzmp.product as r on r.account_id = s.account_id and r.source_id = s.source_id and r.sku = _sku_facts.sku
+        where s.account_id = _sku_facts.account_id
+            and s.channel_id in (0, _sku_facts.channel_id)
+    ) as p
+    left join amzmp.listing as l
+        on l.account_id = _sku_facts.account_id and l.channel_id = _sku_facts.channel_id and l.sku = _sku_facts.sku
+    left join lateral (
+        select sum(coalesce(v.remote_quantity, v.submitted_quantity, v.observed_quantity)) as quantity
+        from amzmp.inventory as v
+        where v.account_id = _sku_facts.account_id
+            and v.sku = _sku_facts.sku
+            and (v.fulfillment_channel = 'DEFAULT') = (l.fulfillment = 'merchant')
+    ) as i on true
+    cross join lateral (
+        select coalesce(p.active and not coalesce(p.off_here, false), false) as in_catalog,
+            coalesce(l.state in ('live', 'live_with_issues') and (i.quantity > 0 or i.quantity is null and l.fulfillment = 'amazon'),
+                false) as on_sale
+    ) as f;
+end;
+
+comment on function amzmp._sku_facts(bigint, bigint, text) is 'Inner: what a SKU contributes to a channel''s figures, now.';
+
+-- SKUs with a row that has changed since it was counted.
+create view amzmp.uncounted_sku
+    with (security_invoker = true)
+as
+    select p.account_id, p.sku from amzmp.product as p where p.uncounted
+    union
+    select l.account_id, l.sku from amzmp.listing as l where l.uncounted
+    union
+    select i.account_id, i.sku from amzmp.inventory as i where i.uncounted;
+
+comment on view amzmp.uncounted_sku is 'Inner: SKUs with a row that has changed since it was counted.';
+comment on column amzmp.uncounted_sku.account_id is 'The account.';
+comment on column amzmp.uncounted_sku.sku is 'The SKU.';
+
+-- SKUs whose contribution has to be looked at when figures are read, by channel; counted: it is in the sums.
+create view amzmp.unsettled_sku
+    with (security_invoker = true)
+as
+    select f.account_id, f.channel_id, u.sku, true as counted
+    from amzmp.figure_channel as f
+    join amzmp.uncounted_sku as u using (account_id)
+    where f.complete
+    union all
+    select c.account_id, c.channel_id, k.sku, false
+    from amzmp.channel as c
+    cross join lateral (
+        select p.sku from amzmp.product as p where p.account_id = c.account_id
+        union
+        select l.sku from amzmp.listing as l where l.account_id = c.account_id
+    ) as k
+    where not c.dropped
+        and not exists (
+            select
+            from amzmp.figure_channel as f
+            where (f.account_id, f.channel_id) = (c.account_id, c.channel_id)
+                and f.complete
+        );
+
+comment on view amzmp.unsettled_sku is 'Inner: SKUs that have to be looked at when figures are read.';
+comment on column amzmp.unsettled_sku.account_id is 'The account.';
+comment on column amzmp.unsettled_sku.channel_id is 'The channel.';
+comment on column amzmp.unsettled_sku.sku is 'The SKU.';
+comment on column amzmp.unsettled_sku.counted is 'Is an earlier contribution of it in the sums?';
+
+/*
+ * Count.
+ */
+
+-- Note in the rows of these SKUs that they are counted as they are. Rows that somebody is writing are left out.
+create function amzmp._mark_counted(account_id bigint, skus text[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    with mine as (
+        select p.source_id, p.sku
+        from amzmp.product as p
+        where p.account_id = _mark_counted.account_id and p.uncounted and p.sku = any (skus)
+        for no key update skip locked
+    )
+    update amzmp.product as p
+    set counted = amzmp._product_mark(p.gone, p.active, p.price, p.quantity, p.category, p.image)
+    from mine as m
+    where (p.account_id, p.source_id, p.sku) = (_mark_counted.account_id, m.source_id, m.sku);
+
+    with mine as (
+        select l.channel_id, l.sku
+        from amzmp.listing as l
+        where l.account_id = _mark_counted.account_id and l.uncounted and l.sku = any (skus)
+        for no key update skip locked
+    )
+    update amzmp.listing as l
+    set counted = l.state || ' ' || l.fulfillment
+    from mine as m
+    where (l.account_id, l.channel_id, l.sku) = (_mark_counted.account_id, m.channel_id, m.sku);
+
+    with mine as (
+        select i.sku, i.fulfillment_channel
+        from amzmp.inventory as i
+        where i.account_id = _mark_counted.account_id and i.uncounted and i.sku = any (skus)
+        for no key update skip locked
+    )
+    update amzmp.inventory as i
+    set counted = coalesce(i.remote_quantity, i.submitted_quantity, i.observed_quantity)
+    from mine as m
+    where (i.account_id, i.sku, i.fulfillment_channel) = (_mark_counted.account_id, m.sku, m.fulfillment_channel);
+end
+$$;
+
+/*
+ * Bring the sums up to date for these SKUs. Marks come first: a row that is marked stays as it is until our end, so that
+ * what is looked up afterwards is what was marked, or newer, and then the row differs from its mark again.
+ */
+create function amzmp._count_skus(account_id bigint, skus text[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform amzmp._mark_counted(account_id, skus);
+    with now_so as materialized (
+        select c.channel_id, s.sku, f.*
+        from amzmp.channel as c
+        cross join unnest(skus) as s (sku)
+        cross join lateral amzmp._sku_facts(c.account_id, c.channel_id, s.sku) as f
+        where c.account_id = _count_skus.account_id
+            and not c.dropped
+    ), before as materialized (
+        -- one look-up each, whatever the planner thinks of a million rows
+        select b.*
+        from now_so as n
+        cross join lateral (
+            select o.*
+            from amzmp.sku_figure as o
+            where (o.account_id, o.channel_id, o.sku) = (_count_skus.account_id, n.channel_id, n.sku)
+            limit 1
+        ) as b
+    ), changed as materialized (
+        select n.*
+        from now_so as n
+        left join before as b using (channel_id, sku)
+        where (n.state, n.in_catalog, n.on_sale, n.lacks, n.stock, n.on_sale_stock)
+            is distinct from (b.state, b.in_catalog, b.on_sale, b.lacks, b.stock, b.on_sale_stock)
+    ), removed as (
+        delete from amzmp.sku_figure as o
+        using changed as n
+        where (o.account_id, o.channel_id, o.sku) = (_count_skus.account_id, n.channel_id, n.sku)
+            and n.state = 'not_listed'
+            and not n.in_catalog
+    ), stored as (
+        insert into amzmp.sku_figure (account_id, channel_id, sku, state, in_catalog, on_sale, lacks, stock, on_sale_stock)
+        select _count_skus.account_id, n.channel_id, n.sku, n.state, n.in_catalog, n.on_sale, n.lacks, n.stock, n.on_sale_stock
+        from changed as n
+        where n.state <> 'not_listed'
+            or n.in_catalog
+        on conflict on constraint sku_figure_pkey do update
+        set state = excluded.state, in_catalog = excluded.in_catalog, on_sale = excluded.on_sale, lacks = excluded.lacks,
+            stock = excluded.stock, on_sale_stock = excluded.on_sale_stock
+    ), delta as (
+        select n.channel_id, n.state, n.in_catalog, n.on_sale, n.lacks = '{}' as complete, 1 as skus, n.stock, n.on_sale_stock
+        from changed as n
+        where n.state <> 'not_listed'
+            or n.in_catalog
+        union all
+        select b.channel_id, b.state, b.in_catalog, b.on_sale, b.lacks = '{}', -1, -b.stock, -b.on_sale_stock
+        from before as b
+        join changed as n using (channel_id, sku)
+    )
+    insert into amzmp.figure as f (account_id, channel_id, state, in_catalog, on_sale, complete, skus, stock, on_sale_stock)
+    select _count_skus.account_id, d.channel_id, d.state, d.in_catalog, d.on_sale, d.complete,
+        sum(d.skus), sum(d.stock), sum(d.on_sale_stock)
+    from delta as d
+    group by d.channel_id, d.state, d.in_catalog, d.on_sale, d.complete
+    on conflict on constraint figure_pkey do update
+    set skus = f.skus + excluded.skus, stock = f.stock + excluded.stock, on_sale_stock = f.on_sale_stock + excluded.on_sale_stock;
+end
+$$;
+
+comment on function amzmp._count_skus(bigint, text[]) is 'Inner: bring the dashboard''s sums up to date for these SKUs.';
+
+-- The next SKUs to count, in order: those with uncounted rows, or (walk) all there are and were.
+create function amzmp._next_to_count(account_id bigint, after text, walk boolean, most integer)
+    returns text[]
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if walk then
+        return array(
+            select sku from (
+                select p.sku
+                from amzmp.source as s
+                cross join lateral (
+                    select r.sku from amzmp.product as r
+                    where (r.account_id, r.source_id) = (s.account_id, s.source_id) and r.sku > after
+                    order by r.sku limit most
+                ) as p
+                where s.account_id = _next_to_count.account_id
+                union
+                select o.sku
+                from amzmp.channel as c
+                cross join lateral (
+                    (select r.sku from amzmp.listing as r
+                    where (r.account_id, r.channel_id) = (c.account_id, c.channel_id) and r.sku > after
+                    order by r.sku limit most)
+                    union all
+                    (select r.sku from amzmp.sku_figure as r
+                    where (r.account_id, r.channel_id) = (c.account_id, c.channel_id) and r.sku > after
+                    order by r.sku limit most)
+                ) as o
+                where c.account_id = _next_to_count.account_id
+            ) as k
+            order by sku
+            limit most
+        );
+    end if;
+    return array(
+        select sku from (
+            (select p.sku from amzmp.product as p
+                where p.account_id = _next_to_count.account_id and p.uncounted and p.sku > after order by p.sku limit most)
+            union
+            (select l.sku from amzmp.listing as l
+                where l.account_id = _next_to_count.account_id and l.uncounted and l.sku > after order by l.sku limit most)
+            union
+            (select i.sku from amzmp.inventory as i
+                where i.account_id = _next_to_count.account_id and i.uncounted and i.sku > after order by i.sku limit most)
+        ) as k
+        order by sku
+        limit most
+    );
+end
+$$;
+
+-- Channels that are there and not complete.
+create function amzmp._uncounted_channels(account_id bigint)
+    returns bigint[]
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select c.channel_id
+        from amzmp.channel as c
+        left join amzmp.figure_channel as f using (account_id, channel_id)
+        where c.account_id = $1
+            and not c.dropped
+            and not coalesce(f.complete, false)
+        order by c.channel_id
+    )
+$$;
+
+-- Inner, own runner: count a portion, and leave the rest to the next. argument: after, the SKU up to which it has come, and
+-- channels that are complete when the walk has come to its end.
+create function amzmp._task_count(account_id bigint, subject text, argument jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    portion constant integer := 2000;
+    walked constant bigint[] := case
+        when argument ? 'walk' then array(select w.id::bigint from jsonb_array_elements_text(argument -> 'walk') as w (id))
+        else amzmp._uncounted_channels(account_id)
+    end;
+    skus constant text[] := amzmp._next_to_count(account_id, coalesce(argument ->> 'after', ''), walked <> '{}', portion);
+begin
+    perform 1 from amzmp.figure_channel as f where f.account_id = _task_count.account_id order by f.channel_id for update;
+    delete from amzmp.figure_channel as f
+    using amzmp.channel as c
+    where f.account_id = _task_count.account_id
+        and (c.account_id, c.channel_id) = (f.account_id, f.channel_id)
+        and c.dropped;
+    if skus <> '{}' then
+        perform amzmp._count_skus(account_id, skus);
+    end if;
+    if cardinality(skus) = portion then
+        perform amzmp._add_task(account_id, 'count', '', null, now(),
+            jsonb_build_object('after', skus[portion], 'walk', to_jsonb(walked)));
+    else
+        insert into amzmp.figure_channel (account_id, channel_id, complete)
+        select _task_count.account_id, w.id, true
+        from unnest(walked) as w (id)
+        on conflict on constraint figure_channel_pkey do update set complete = true;
+    end if;
+end
+$$;
+
+-- The figures of an account's channels have to be counted anew: rows have gone. A walk under way is ended, in the order in
+-- which it takes its own locks.
+create function amzmp._recount(account_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    insert into amzmp.figure_channel (account_id, channel_id)
+    select c.account_id, c.channel_id
+    from amzmp.channel as c
+    where c.account_id = _recount.account_id
+    order by c.channel_id
+    on conflict on constraint figure_channel_pkey do update set complete = false;
+    delete from amzmp.task as t
+    where (t.account_id, t.kind) = (_recount.account_id, 'count');
+end
+$$;
+
+create function amzmp._flow_count_offers(account_id bigint, channel_id bigint, flow_run_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if amzmp._uncounted_channels(account_id) <> '{}' or amzmp._next_to_count(account_id, '', false, 1) <> '{}' then
+        insert into amzmp.task (account_id, kind)
+        values (_flow_count_offers.account_id, 'count')
+        on conflict on constraint task_account_id_kind_subject_key do nothing;
+        perform amzmp._wake();
+    end if;
+end
+$$;
+
+comment on function amzmp._flow_count_offers(bigint, bigint, bigint) is 'Inner: the flow count_offers.';
