@@ -25,7 +25,9 @@ typedef struct HttpRequest
 	int timeout_ms;            /* whole transfer */
 	size_t max_response;       /* bytes */
 	const char *aws_sigv4;     /* "aws:amz:REGION:SERVICE" or NULL */
-	const char *user_password; /* "access:secret" for SigV4, or NULL */
+	const char *user_password; /* "access:secret" for SigV4, "user:password" for a mail server, or NULL */
+	const char *mail_from;     /* then the URL is smtp or smtps, and the body a whole message; status is SMTP's code */
+	const char *const *mail_to; /* NULL-terminated */
 	bool once;                 /* libcurl must not repeat it by itself when a reused connection turns out dead */
 	void *tag;                 /* returned with the answer */
 } HttpRequest;

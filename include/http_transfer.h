@@ -17,8 +17,11 @@ typedef struct HttpTransfer
 	CURL *easy;
 	CURLU *url;
 	struct curl_slist *headers;
+	struct curl_slist *mail_to;
+	bool is_mail;
 	char *body; /* of the request */
 	size_t body_length;
+	size_t body_read; /* of a message, by libcurl */
 	bool once;
 	size_t max_response;
 
@@ -37,7 +40,7 @@ typedef struct HttpTransfer
 extern char *http_ca_file;
 
 /* Throws, without quoting it, when the URL is malformed or forbidden. Freed by curl_url_cleanup. */
-extern CURLU *http_parse_url(const char *url);
+extern CURLU *http_parse_url(const char *url, bool is_mail);
 
 /* NULL when there is no memory. None of the following throws. */
 extern HttpTransfer *http_transfer_create(void);

@@ -29,12 +29,20 @@ typedef struct Lane
 	bool apply_in_runner;
 	bool exchanges_code; /* not a call: a consent code goes to Login with Amazon (sql/consent.sql) */
 	bool talks_to_queue; /* not a call: Amazon SQS, signed instead of carrying a token (sql/queue.sql) */
+	bool tells_people;   /* not a call: a webhook, wherever its target is (sql/alarm_send.sql) */
 	double rate;         /* of the operation, for the back-off */
 	double time_scale;   /* of a mock account's clock: Amazon's rates are per second of that */
 	TokenKey token;
 	PlanDemand demand[PLAN_MAX_PER_CALL];
 	int demand_count;
 } Lane;
+
+/* Does a call of this lane carry an access token? */
+static inline bool
+lane_needs_token(const Lane *lane)
+{
+	return !lane->exchanges_code && !lane->talks_to_queue && !lane->tells_people;
+}
 
 typedef struct OutboxItem
 {

@@ -7,9 +7,16 @@
 
 #include "datatype/timestamp.h"
 
+/*
+ * Whose tasks a runner performs: a role's, or ours, or those of ours that wait long for the network and must hold up no
+ * other. No role has the number of the last.
+ */
+#define RUNNER_OWN     InvalidOid
+#define RUNNER_NETWORK ((Oid) 1)
+
 extern void runner_define_settings(void);
 
-/* Make sure that a runner for `role` (InvalidOid = own) is at work in this database; called by the sender. */
+/* Make sure that a runner for `role` is at work in this database; called by the sender. */
 extern void runner_ensure(Oid role);
 
 #endif

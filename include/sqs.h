@@ -12,10 +12,9 @@
 
 /*
  * Fill `request` (palloc'd) from what amzmp._render_queue made of a claimed request: region, action, payload and the AWS
- * key pair, which libcurl signs with. Wiped by sqs_forget; `rendered` is wiped here.
+ * key pair, which libcurl signs with. Wiped by spapi_forget; `rendered` is wiped here.
  */
 extern void sqs_build(const char *url, char *rendered, HttpRequest *request);
-extern void sqs_forget(HttpRequest *request);
 
 /* Keys that are refused stay refused until somebody mends them, so nothing here asks for another token. */
 extern SpapiVerdict sqs_judge(const HttpAnswer *answer, SpapiError *error);

@@ -532,6 +532,8 @@ begin
      where x.account_id = a.account_id;
     update amzmp.channel x set dropped = true, active = false where x.account_id = a.account_id;
     update amzmp.account_flow f set enabled = false where f.account_id = a.account_id;
+    delete from amzmp.alarm_target t where t.account_id = a.account_id;
+    delete from amzmp.alarm x where x.account_id = a.account_id;
     delete from amzmp.request r where r.account_id = a.account_id and r.state in ('due', 'held');
     delete from amzmp.name n where n.account_id = a.account_id;
     perform amzmp._log(a.account_id, 0, 'notice', 'account', a.name, format('dropped by %s', amzmp._caller()));

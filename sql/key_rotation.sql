@@ -38,6 +38,7 @@ create function amzmp._sealed_columns() returns table (relation text, column_nam
     begin atomic
     values
         ('account', 'refresh_token', 'refresh_token', $$'account:' || account_id$$),
+        ('alarm_target', 'credentials', 'alarm_target', $$account_id || '/' || target$$),
         ('answer', 'body', 'answer', $$account_id || '/' || request_id$$),
         ('application', 'client_secret', 'client_secret', $$'application:' || application_id$$),
         ('consent_state', 'code', 'consent_code', $$'consent:' || consent_id$$),

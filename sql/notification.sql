@@ -348,6 +348,34 @@ create function amzmp._silent_orders(account_id bigint) returns bigint
                        where n.subject = o.amazon_order_id and n.type = s.type and n.account_id = o.account_id);
 $$;
 
+/*
+ * The same for each kind of notification that polling can answer for: what happened, an hour ago and more, since the last one
+ * came or the subscription was made, and was not announced. Kinds that nothing but a notification tells of have no row.
+ */
+create function amzmp._silence(account_id bigint) returns table (type text, missed bigint, last_event_at timestamptz)
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select s.type, x.missed, s.last_event_at
+    from amzmp.subscription s
+    cross join lateral (select greatest(s.last_event_at, s.subscribed_at) as since, now() - interval '1 hour' as until) w
+    cross join lateral (
+        select amzmp._silent_orders(s.account_id) as missed where s.type = 'ORDER_CHANGE'
+        union all
+        select count(*) from amzmp.feed f
+         where s.type = 'FEED_PROCESSING_FINISHED' and f.account_id = s.account_id and f.amazon_feed_id is not null
+           and f.ended_at > w.since and f.ended_at < w.until and f.created_at > s.subscribed_at
+           and not exists (select from amzmp.notification n
+                            where n.subject = f.amazon_feed_id and n.type = s.type and n.account_id = f.account_id)
+        union all
+        select count(*) from amzmp.channel c
+          join amzmp.listing l on l.account_id = c.account_id and l.channel_id = c.channel_id
+         where s.type = 'LISTINGS_ITEM_STATUS_CHANGE' and c.account_id = s.account_id
+           and l.state in ('live', 'live_with_issues', 'off_sale', 'gone') and l.state_at > w.since and l.state_at < w.until
+           and not exists (select from amzmp.notification n
+                            where n.subject = l.sku and n.type = s.type and n.account_id = l.account_id)) as x
+    where s.account_id = _silence.account_id and s.state = 'active' and x.missed > 0;
+$$;
+
 create function amzmp._notification_health() returns table (check_name text, state text, detail text, remedy text)
     language sql stable parallel restricted set search_path = pg_catalog, pg_temp
     as $$
@@ -365,12 +393,12 @@ create function amzmp._notification_health() returns table (check_name text, sta
     from amzmp.subscription s join amzmp.name n on n.account_id = s.account_id and n.channel_id = 0
     where s.state = 'refused'
     union all
-    select format('notifications %s ORDER_CHANGE', n.name), 'warning',
-           format('%s orders came by polling and were never announced; the last notification came %s', o.silent,
-                  coalesce(to_char(s.last_event_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'never')),
+    select format('notifications %s %s', n.name, q.type), 'warning',
+           format('%s %s came by polling and were never announced; the last notification came %s', q.missed,
+                  case q.type when 'ORDER_CHANGE' then 'orders' when 'LISTINGS_ITEM_STATUS_CHANGE' then 'changes of offers' else 'feeds' end,
+                  coalesce(to_char(q.last_event_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'never')),
            format('select amzmp.run_flow(''watch_notifications'', account => %L); if that mends nothing, ask Amazon''s support.', n.name)
-    from amzmp.subscription s
+    from (select distinct s.account_id from amzmp.subscription s) as s
     join amzmp.name n on n.account_id = s.account_id and n.channel_id = 0
-    cross join lateral (select amzmp._silent_orders(s.account_id) as silent) as o
-    where s.type = 'ORDER_CHANGE' and o.silent > 0;
+    cross join lateral amzmp._silence(s.account_id) as q;
 $$;

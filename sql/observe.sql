@@ -24,6 +24,10 @@ as $$
 declare
     failure amzmp.new_state;
 begin
+    perform amzmp._notify_listings(_enter.account_id, array_agg(s.channel_id), array_agg(s.sku), array_agg(s.state))
+    from unnest(states) as s
+    join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (_enter.account_id, s.channel_id, s.sku) and l.state <> s.state;
+
     update amzmp.listing as l
     set state = s.state,
         state_reason = s.reason,

@@ -331,5 +331,6 @@ create function amzmp._import_orders(account_id bigint, order_ids text[], stock_
 begin
     perform amzmp._import_parked(account_id, order_ids);
     perform amzmp._settle_orders(account_id, order_ids, stock_follows);
+    perform amzmp._notify_orders(account_id, order_ids);
 end
 $$;

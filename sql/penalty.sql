@@ -148,6 +148,10 @@ begin
     perform amzmp._log(account_id, channel_id, 'warning', kind, subject,
         format(case when p.gave_up then 'given up after %s failures: %s' else 'held back after failure %s: %s' end, p.tries, message),
         jsonb_build_object('code', code, 'until', p.until));
+    if p.gave_up then
+        perform amzmp._notify(account_id, 'amzmp_penalty', jsonb_build_object('kind', kind, 'subject', subject, 'code', code,
+            'channel', (select c.name from amzmp.channel c where c.account_id = p.account_id and c.channel_id = p.channel_id)));
+    end if;
 end
 $$;
 

@@ -27,7 +27,8 @@ begin
     )
     select l.account_id, l.operation, n.next_at,
            o.method, o.path, case when l.operation = 'exchangeAuthorizationCode' then a.token_endpoint
-                               when o.api = 'sqs' then amzmp._queue_url(l.account_id) else a.endpoint end,
+                               when o.api = 'sqs' then amzmp._queue_url(l.account_id)
+                               when o.api = 'alarm' then '' else a.endpoint end,
            o.after_lost_answer, o.apply_in, o.grantless_scope, a.application_id,
            a.generation + p.generation,
            (coalesce(o.rate, 1) * a.rate_scale * a.time_scale)::float8, coalesce(o.burst, 1)::float8,
@@ -44,10 +45,11 @@ begin
       cross join lateral (
         select r.not_before as next_at from amzmp.request r
          where r.account_id = l.account_id and r.operation = l.operation and r.state = 'due'
-           and not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id))
+           and (o.api = 'alarm' or not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id)))
          order by r.account_id, r.operation, r.not_before limit 1) n
-     -- consent is what makes an account active and valid in the first place
-     where case when l.operation = 'exchangeAuthorizationCode' then a.state <> 'dropped' and not (here.fenced and here.known)
+     -- consent is what makes an account active and valid in the first place, and people are told that it is not
+     where case when o.api = 'alarm' then a.state <> 'dropped' and not here.fenced
+                when l.operation = 'exchangeAuthorizationCode' then a.state <> 'dropped' and not (here.fenced and here.known)
                 else a.active and a.state <> 'invalid' and not here.fenced end;
 end
 $$;
@@ -113,7 +115,8 @@ begin
         select r.request_id from amzmp.request r
          where r.account_id = _take.account_id and r.operation = _take.operation
            and r.state = 'due' and r.not_before <= now()
-           and not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id))
+           and (r.operation = 'postWebhook'
+                or not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id)))
          order by r.priority, r.not_before
          limit most
            for update skip locked

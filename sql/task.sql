@@ -1,6 +1,7 @@
 -- task.sql
 -- Pieces of work for runners. run_as NULL: an own runner calls the inner function; else a user runner of that role
--- executes the statement.
+-- executes the statement. run_as pg_amzmp_network, a name that no role can have: a second runner of ours, for what waits long
+-- for the network.
 
 create sequence amzmp.task_id_seq as bigint;
 
@@ -35,7 +36,7 @@ comment on column amzmp.task.attempt is 'How often it was begun.';
 comment on column amzmp.task.argument is 'What the work needs to know.';
 comment on column amzmp.task.last_error is 'Why the last attempt failed.';
 comment on column amzmp.task.created_at is 'When it was queued.';
-comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner.';
+comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner; pg_amzmp_network: one for what waits for the network.';
 comment on column amzmp.task.subject is 'With account and kind at most one task waits.';
 
 -- Inner: queue a task, or bring a waiting one forward.
@@ -54,7 +55,7 @@ begin
 end
 $$;
 
--- Inner, sender: roles with work and when it is due (0 = own runner). Loose index scan over roles.
+-- Inner, sender: roles with work and when it is due (0 = own runner, 1 = the one for the network). Loose index scan over roles.
 create function amzmp._work() returns table (role_oid oid, due_at timestamptz)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -71,7 +72,7 @@ begin
                          order by coalesce(t.run_as, ''), t.due_at limit 1) n
     )
     -- of each role what is due now, and what falls due next: its runner does not tell when it has nothing left to do
-    select coalesce(r.oid, 0::oid), d.due_at
+    select case f.run_as when 'pg_amzmp_network' then 1::oid else coalesce(r.oid, 0::oid) end, d.due_at
       from first_of f
       left join pg_roles r on r.rolname = f.run_as
       cross join lateral (
@@ -79,7 +80,7 @@ begin
         union all
         (select t.due_at from amzmp.task t where coalesce(t.run_as, '') = f.run_as and t.due_at > greatest(f.due_at, now())
           order by t.due_at limit 1)) d
-     where f.run_as = '' or r.oid is not null
+     where f.run_as in ('', 'pg_amzmp_network') or r.oid is not null
     union all
     select r.oid, s.due_at from amzmp._sources_due() s join pg_roles r on r.rolname = s.run_as;
 end
@@ -125,12 +126,12 @@ create function amzmp._recover_tasks() returns void
      where t.due_at = t.leased_until and not amzmp._runner_lives(t.runner_pid);
     end;
 
--- Inner, own runner: the next task as statements.
-create function amzmp._next_own_task() returns table (account_id bigint, task_id bigint, kind text, statements text[])
+-- Inner, own runners: the next task as statements.
+create function amzmp._next_own_task(network boolean) returns table (account_id bigint, task_id bigint, kind text, statements text[])
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    t amzmp.task := amzmp._claim_task(null);
+    t amzmp.task := amzmp._claim_task(case when network then 'pg_amzmp_network' end);
 begin
     if t.task_id is not null then
         return query select t.account_id, t.task_id, t.kind,
@@ -176,10 +177,10 @@ create function amzmp._finish_task(account_id bigint, task_id bigint) returns vo
     -- the claim made due_at the end of the lease; another one means that it was asked for again meanwhile
     delete from amzmp.task t
      where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at = t.leased_until
-       and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
+       and coalesce(nullif(t.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller();
     update amzmp.task t set attempt = 0, last_error = null, leased_until = null
      where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id
-       and coalesce(t.run_as, 'amzmp_owner') = amzmp._caller();
+       and coalesce(nullif(t.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller();
     end;
 select amzmp._expose('amzmp._finish_task(bigint, bigint)', 'public', 'User runners: the calling role''s task is done.');
 
@@ -202,9 +203,11 @@ begin
                                  else least(interval '1 s' * power(4, least(x.attempt, 8)), interval '1 hour') end,
            last_error = error_text, leased_until = null
      where x.account_id = _fail_task.account_id and x.task_id = _fail_task.task_id
-       and coalesce(x.run_as, 'amzmp_owner') = amzmp._caller()
+       and coalesce(nullif(x.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller()
     returning x.* into t;
-    if t.task_id is not null then
+    if t.kind = 'alarm' and not gave_way then
+        perform amzmp._alarm_task_failed(t, error_text);
+    elsif t.task_id is not null then
         perform amzmp._log(t.account_id, 0, case when gave_way then 'info' else 'error' end, t.kind, t.subject, format('%s failed (attempt %s): %s', t.kind, t.attempt, error_text),
             jsonb_build_object('sqlstate', error_state, 'again_at', t.due_at));
     end if;

@@ -13,7 +13,8 @@
  * applied undoes no other; if it fails alone too, the request ends as handler_failed with the error.
  *
  * Two exchanges are with Login with Amazon: a token request, which is no row anywhere, and the exchange of a consent code,
- * which is a request like others but for how it is built and judged. So are those with a queue (sqs.c).
+ * which is a request like others but for how it is built and judged. So are those with a queue (sqs.c), and those that tell
+ * people (tell.c), whose answers have no body that matters.
  */
 #include "postgres.h"
 
@@ -26,6 +27,7 @@
 #include "lwa.h"
 #include "spapi.h"
 #include "sqs.h"
+#include "tell.h"
 #include "token.h"
 #include "vault.h"
 #include "worker.h"
@@ -138,7 +140,7 @@ begin_transfer(HttpPool *pool, HttpRequest *request, Exchange *exchange)
 	request->max_response = MAX_RESPONSE;
 	request->tag = exchange;
 	http_start(pool, request);
-	sqs_forget(request);
+	spapi_forget(request);
 }
 
 static void
@@ -152,6 +154,8 @@ start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *acce
 		build_code_exchange(lane, item, &request);
 	else if (lane->talks_to_queue)
 		sqs_build(lane->endpoint, item->body, &request);
+	else if (lane->tells_people)
+		tell_build(item->body, &request);
 	else
 		build_call(lane, item, access_token, &request);
 	begin_transfer(pool, &request, exchange);
@@ -386,6 +390,8 @@ verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error
 
 	if (exchange->lane.talks_to_queue)
 		return sqs_judge(answer, error);
+	if (exchange->lane.tells_people)
+		return tell_judge(answer, false, error);
 	if (!exchange->lane.exchanges_code)
 		return spapi_judge(answer, error);
 	verdict = lwa_read_answer(answer, token, sizeof(token), &expires_in, refresh_token, sizeof(refresh_token), error);
@@ -401,8 +407,9 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 	SpapiVerdict verdict = verdict_of(exchange, answer, &error);
 	int64 delay_ms = spapi_backoff_ms(exchange->attempt, exchange->lane.rate, pg_prng_double(&pg_global_prng_state));
 	bool attempts_left = exchange->attempt < exchange->max_attempts;
-	bool bad_body;
-	const char *body = answer->fault == HTTP_OK ? body_text(answer, &bad_body) : (bad_body = false, NULL);
+	bool bad_body = false;
+	bool has_body = answer->fault == HTTP_OK && !exchange->lane.tells_people;
+	const char *body = has_body ? body_text(answer, &bad_body) : NULL;
 	const char *request_id = http_answer_header(answer, "x-amzn-requestid");
 
 	settlement->account_id = exchange->lane.account_id;

@@ -322,7 +322,7 @@ take_free(HttpPool *pool)
 void
 http_start(HttpPool *pool, const HttpRequest *request)
 {
-	CURLU *url = http_parse_url(request->url);
+	CURLU *url = http_parse_url(request->url, request->mail_from != NULL);
 	HttpTransfer *transfer = take_free(pool);
 
 	/* From here on the transfer owns the URL. */

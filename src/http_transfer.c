@@ -13,6 +13,7 @@
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "errcodes.h"
@@ -24,6 +25,7 @@
 
 #define DEFAULT_TIMEOUT_MS 60000
 #define CONNECT_TIMEOUT_MS 10000
+#define MAIL_PATIENCE_S    20   /* for each word of a mail server */
 #define LOW_SPEED_BYTES    1    /* a transfer slower than this ... */
 #define LOW_SPEED_SECONDS  60   /* ... for so long has died; long polls answer within 20 s */
 #define FIRST_BODY_ROOM    8192 /* holds any token answer, so that growing leaves no copy of a secret behind */
@@ -95,6 +97,30 @@ on_body(char *data, size_t size, size_t count, void *arg)
 	}
 	memcpy(answer->body + answer->body_length, data, length);
 	answer->body_length += length;
+	return length;
+}
+
+/*
+ * libcurl waits inside a call for a mail server's last words and its farewell, and calls this each second. Signals are
+ * blocked meanwhile (http.c), so whether we are to end shows in those that are pending.
+ */
+static int
+on_progress(void *arg, curl_off_t to_get, curl_off_t got, curl_off_t to_send, curl_off_t sent)
+{
+	sigset_t pending;
+
+	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
+}
+
+/* A message is read by libcurl piece by piece. */
+static size_t
+on_read(char *buffer, size_t size, size_t count, void *arg)
+{
+	HttpTransfer *transfer = arg;
+	size_t length = Min(size * count, transfer->body_length - transfer->body_read);
+
+	memcpy(buffer, transfer->body + transfer->body_read, length);
+	transfer->body_read += length;
 	return length;
 }
 
@@ -171,8 +197,9 @@ typedef enum UrlFault
 
 /* The URL is judged as libcurl has parsed it, and the parsed form is what it will use: there is no second reading. */
 static UrlFault
-judge_url(CURLU *parsed, const char *url)
+judge_url(CURLU *parsed, const char *url, bool is_mail)
 {
+	const char *sealed = is_mail ? "smtps" : "https";
 	char *scheme = NULL;
 	char *host = NULL;
 	char *user = NULL;
@@ -184,7 +211,9 @@ judge_url(CURLU *parsed, const char *url)
 		fault = URL_MALFORMED;
 	else if (curl_url_get(parsed, CURLUPART_USER, &user, 0) == CURLUE_OK)
 		fault = URL_USER;
-	else if (strcmp(scheme, "https") != 0 && !(strcmp(scheme, "http") == 0 && is_loopback(host)))
+	/* plain smtp is upgraded to TLS before anything is said, see configure_mail */
+	else if (strcmp(scheme, sealed) != 0 && !(is_mail && strcmp(scheme, "smtp") == 0) &&
+			 !(!is_mail && strcmp(scheme, "http") == 0 && is_loopback(host)))
 		fault = URL_SCHEME;
 	curl_free(scheme);
 	curl_free(host);
@@ -194,20 +223,22 @@ judge_url(CURLU *parsed, const char *url)
 
 /* The messages do not quote the URL: the signed address of a document is itself a secret. */
 CURLU *
-http_parse_url(const char *url)
+http_parse_url(const char *url, bool is_mail)
 {
 	CURLU *parsed = curl_url();
 	UrlFault fault;
 
 	if (parsed == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	fault = judge_url(parsed, url);
+	fault = judge_url(parsed, url, is_mail);
 	if (fault == URL_FINE)
 		return parsed;
 
 	curl_url_cleanup(parsed);
 	if (fault == URL_MALFORMED)
 		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("malformed URL or unsupported scheme")));
+	if (fault == URL_SCHEME && is_mail)
+		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("a mail server's URL begins with smtps:// or smtp://")));
 	if (fault == URL_USER)
 		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("a URL must not contain a user name or password")));
 	ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("only https is allowed for servers on other machines"),
@@ -260,10 +291,10 @@ prepare_easy(HttpTransfer *transfer)
 
 	/* An empty proxy is the one way to say that the environment's is not to be used. */
 #if CURL_AT_LEAST_VERSION(7, 85, 0)
-	if (curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK)
+	if (curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https,smtp,smtps") != CURLE_OK)
 		return false;
 #else
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS | CURLPROTO_SMTP | CURLPROTO_SMTPS);
 #endif
 	return curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK;
 }
@@ -306,6 +337,8 @@ release_request(HttpTransfer *transfer)
 		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
+	curl_slist_free_all(transfer->mail_to);
+	transfer->mail_to = NULL;
 
 	if (transfer->body != NULL)
 	{
@@ -368,6 +401,63 @@ copy_body(HttpTransfer *transfer, const HttpRequest *request)
 	return true;
 }
 
+/*
+ * A mail: the server must speak TLS before it hears a word of ours, unless it is on this machine. A connection is not used
+ * again: mail servers close idle ones, and an alarm must not find that out.
+ */
+static bool
+configure_mail(HttpTransfer *transfer, const HttpRequest *request)
+{
+	CURL *easy = transfer->easy;
+	char *host = NULL;
+	bool here = curl_url_get(transfer->url, CURLUPART_HOST, &host, 0) == CURLUE_OK && is_loopback(host);
+
+	curl_free(host);
+	for (const char *const *to = request->mail_to; *to != NULL; to++)
+	{
+		struct curl_slist *longer = curl_slist_append(transfer->mail_to, *to);
+
+		if (longer == NULL)
+			return false;
+		transfer->mail_to = longer;
+	}
+	if (!copy_body(transfer, request))
+		return false;
+	transfer->body_read = 0;
+	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+	curl_easy_setopt(easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, (long) MAIL_PATIENCE_S);
+	curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
+	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) transfer->body_length);
+	curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, transfer->mail_to);
+	return curl_easy_setopt(easy, CURLOPT_MAIL_FROM, request->mail_from) == CURLE_OK &&
+		   curl_easy_setopt(easy, CURLOPT_USE_SSL, (long) (here ? CURLUSESSL_TRY : CURLUSESSL_ALL)) == CURLE_OK;
+}
+
+static bool
+configure_http(HttpTransfer *transfer, const HttpRequest *request)
+{
+	CURL *easy = transfer->easy;
+
+	if (!copy_headers(transfer, request))
+		return false;
+	curl_easy_setopt(easy, CURLOPT_UPLOAD, 0L);
+	curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
+	if (!expects_body(request))
+	{
+		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+		return true;
+	}
+	if (!copy_body(transfer, request))
+		return false;
+	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_length);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->body);
+	return true;
+}
+
 /* Options of this request. All of them are set each time: the handle remembers those of its last transfer. */
 bool
 http_transfer_configure(HttpTransfer *transfer, const HttpRequest *request, CURLU *url)
@@ -377,28 +467,22 @@ http_transfer_configure(HttpTransfer *transfer, const HttpRequest *request, CURL
 	bool fine = true;
 
 	transfer->url = url;
+	transfer->is_mail = request->mail_from != NULL;
 	transfer->answer = calloc(1, sizeof(HttpAnswer));
-	if (transfer->answer == NULL || !copy_headers(transfer, request))
+	if (transfer->answer == NULL)
 		return false;
 	transfer->answer->tag = request->tag;
-	if (expects_body(request))
-	{
-		if (!copy_body(transfer, request))
-			return false;
-		curl_easy_setopt(easy, CURLOPT_POST, 1L);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_length);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->body);
-	}
-	else
-		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+	if (!(transfer->is_mail ? configure_mail(transfer, request) : configure_http(transfer, request)))
+		return false;
 
 	fine &= curl_easy_setopt(easy, CURLOPT_CURLU, transfer->url) == CURLE_OK;
-	fine &= curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method) == CURLE_OK;
+	fine &= curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, transfer->is_mail ? NULL : request->method) == CURLE_OK;
 	fine &= curl_easy_setopt(easy, CURLOPT_CAINFO, http_ca_file) == CURLE_OK;
 	fine &= curl_easy_setopt(easy, CURLOPT_AWS_SIGV4, request->aws_sigv4) == CURLE_OK;
 	fine &= curl_easy_setopt(easy, CURLOPT_USERPWD, request->user_password) == CURLE_OK;
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, transfer->is_mail ? 1L : 0L);
 
 	/*
 	 * One HTTP/2 connection carries many requests, if we wait to learn whether there is one: the TLS handshake tells.
@@ -529,14 +613,38 @@ drop_body(HttpAnswer *answer)
 	answer->body_length = 0;
 }
 
+/*
+ * A mail server's refusal is an answer, though libcurl calls it an error. A smaller code is one of an earlier step, before
+ * the connection broke.
+ */
+static bool
+mail_was_refused(const HttpTransfer *transfer, CURLcode result, bool cancelled)
+{
+	long code = 0;
+
+	if (!transfer->is_mail || cancelled || result == CURLE_OK)
+		return false;
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &code);
+	transfer->answer->status = (int) code;
+	return code >= 400;
+}
+
 void
 http_transfer_end(HttpTransfer *transfer, CURLcode result, bool cancelled)
 {
 	HttpAnswer *answer = transfer->answer;
 
-	answer->fault = classify(transfer, result, cancelled);
 	answer->sent = transfer->tries > 0;
 	note_timings(transfer);
+	if (mail_was_refused(transfer, result, cancelled))
+	{
+		describe_fault(transfer, result);
+		drop_body(answer);
+		answer->header_count = 0;
+		return;
+	}
+	answer->status = 0;
+	answer->fault = classify(transfer, result, cancelled);
 	if (answer->fault == HTTP_OK && !hand_over_answer(transfer))
 	{
 		transfer->no_memory = true;
@@ -558,6 +666,8 @@ http_transfer_forget_request(HttpTransfer *transfer)
 	curl_easy_setopt(transfer->easy, CURLOPT_CURLU, NULL);
 	curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, NULL);
 	curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, NULL);
+	curl_easy_setopt(transfer->easy, CURLOPT_MAIL_FROM, NULL);
+	curl_easy_setopt(transfer->easy, CURLOPT_MAIL_RCPT, NULL);
 	release_request(transfer);
 }
 

@@ -173,6 +173,7 @@ read_lane(Lane *lane, uint64 i)
 	lane->exchanges_code = strcmp(lane->operation, "exchangeAuthorizationCode") == 0;
 	lane->talks_to_queue =
 		strcmp(lane->operation, "receiveMessage") == 0 || strcmp(lane->operation, "deleteMessageBatch") == 0;
+	lane->tells_people = strcmp(lane->operation, "postWebhook") == 0;
 	feed_type = column_text(i, 20);
 	lane->rate = column_double(i, 12);
 	lane->time_scale = column_double(i, 19);

@@ -6,7 +6,8 @@
  * A user's function, trigger or operator can do whatever its session user may (SET ROLE inside a superuser's session
  * gives no protection: a deferred trigger fires as the session user). So a user runner connects as the role that
  * registered the SQL, holds no key and no token, and talks to amzmp through public functions only. An own runner connects
- * as the bootstrap superuser, becomes amzmp_owner around our own SQL and runs nothing else.
+ * as the bootstrap superuser, becomes amzmp_owner around our own SQL and runs nothing else; one more of that kind takes the
+ * tasks that wait long for the network (mail.c), so that imports and flows never wait behind them.
  *
  * Life: started by the sender when the role has due work; takes one task after the other; when nothing is left it waits
  * LINGER_MS on its latch for more, then exits. Claiming a task commits its attempt before it is performed; performing
@@ -29,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "mail.h"
 #include "processes.h"
 #include "runner.h"
 #include "transfer.h"
@@ -42,6 +44,7 @@ typedef struct Task
 {
 	MemoryContext keep;
 	bool own;
+	bool network;
 	bool found;
 	int64 account_id;
 	int64 task_id;
@@ -66,6 +69,12 @@ runner_define_settings(void)
 							MAX_RUNNERS, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
+static bool
+is_own(Oid role)
+{
+	return role == RUNNER_OWN || role == RUNNER_NETWORK;
+}
+
 void
 runner_ensure(Oid role)
 {
@@ -79,8 +88,8 @@ runner_ensure(Oid role)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = Int32GetDatum(slot);
-	snprintf(worker.bgw_name, BGW_MAXLEN, OidIsValid(role) ? "amzmp user runner" : "amzmp runner");
-	snprintf(worker.bgw_type, BGW_MAXLEN, OidIsValid(role) ? "amzmp user runner" : "amzmp runner");
+	snprintf(worker.bgw_name, BGW_MAXLEN, is_own(role) ? "amzmp runner" : "amzmp user runner");
+	snprintf(worker.bgw_type, BGW_MAXLEN, is_own(role) ? "amzmp runner" : "amzmp user runner");
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "amzmp");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "amzmp_runner_main");
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
@@ -122,7 +131,8 @@ claim(void *arg)
 
 	worker_forget_stale_plans();
 	if (task->own)
-		run("select * from amzmp._next_own_task()", 0, NULL, NULL);
+		run(task->network ? "select * from amzmp._next_own_task(true)" : "select * from amzmp._next_own_task(false)", 0,
+			NULL, NULL);
 	else
 		run(tasks_in_turn > 0 ? "select * from amzmp.next_task(true)" : "select * from amzmp.next_task(false)", 0, NULL,
 			NULL);
@@ -165,9 +175,10 @@ record_failure(void *arg)
 
 /* Perform one task. False when there was none, or when our own bookkeeping failed (then the runner pauses). */
 static bool
-perform_one(bool own, MemoryContext keep)
+perform_one(Oid role, MemoryContext keep)
 {
-	Task task = {.keep = keep, .own = own};
+	bool own = is_own(role);
+	Task task = {.keep = keep, .own = own, .network = role == RUNNER_NETWORK};
 	ErrorData *error = worker_transaction(claim, &task, own, true, keep);
 
 	if (error != NULL)
@@ -179,9 +190,11 @@ perform_one(bool own, MemoryContext keep)
 		return false;
 	debug_query_string = task.kind;
 	pgstat_report_activity(STATE_RUNNING, task.kind);
-	/* the one task that waits for the network, so it brings its own transactions */
+	/* the tasks that wait for the network, so they bring their own transactions */
 	if (own && strcmp(task.kind, "transfer") == 0)
 		task.error = transfer_perform(task.account_id, task.task_id, keep);
+	else if (task.network && strcmp(task.kind, "mail") == 0)
+		task.error = mail_perform(task.account_id, task.task_id, keep);
 	else
 		task.error = worker_transaction(perform, &task, own, false, keep);
 	if (task.error != NULL && (error = worker_transaction(record_failure, &task, own, false, keep)) != NULL)
@@ -201,7 +214,7 @@ amzmp_runner_main(Datum arg)
 	Oid role;
 
 	runner_announce(slot, &database, &role);
-	worker_start(database, role, OidIsValid(role) ? "amzmp user runner" : "amzmp runner");
+	worker_start(database, is_own(role) ? InvalidOid : role, is_own(role) ? "amzmp runner" : "amzmp user runner");
 	context = AllocSetContextCreate(TopMemoryContext, "amzmp runner", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
@@ -209,7 +222,7 @@ amzmp_runner_main(Datum arg)
 		MemoryContextSwitchTo(context);
 		/* the flag, not the latch, says that there is work: waiting for a lock uses up latches */
 		while (runner_take_wake(slot))
-			while (perform_one(!OidIsValid(role), context))
+			while (perform_one(role, context))
 			{
 				worker_check_in();
 				MemoryContextReset(context);

@@ -290,7 +290,7 @@ serve_lane(Sender *sender, Lane *lane, int room, TimestampTz now)
 	int64 wait_us = 0;
 	Claim c = {.lane = lane, .keep = sender->turn};
 
-	if (!lane->exchanges_code && !lane->talks_to_queue && !lane_token(sender, lane, token, now))
+	if (lane_needs_token(lane) && !lane_token(sender, lane, token, now))
 		return;
 	c.most = usage_plan_take_many(lane->demand, lane->demand_count, Min(room, CLAIM_BATCH), &wait_us);
 	if (c.most == 0)

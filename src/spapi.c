@@ -380,5 +380,7 @@ spapi_forget(HttpRequest *request)
 	if (request->url != NULL)
 		wipe_and_free(request->url, strlen(request->url));
 	wipe_and_free(request->body, request->body_length);
+	if (request->user_password != NULL)
+		wipe_and_free(request->user_password, strlen(request->user_password));
 	memset(request, 0, sizeof(*request));
 }

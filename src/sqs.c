@@ -69,14 +69,6 @@ sqs_build(const char *url, char *rendered, HttpRequest *request)
 	wipe(session);
 }
 
-void
-sqs_forget(HttpRequest *request)
-{
-	wipe(request->user_password);
-	request->user_password = NULL;
-	spapi_forget(request);
-}
-
 /* Errors say "__type": "com.amazonaws.sqs#QueueDoesNotExist" and "message", in either case. */
 static void
 read_error(const HttpAnswer *answer, SpapiError *error)

@@ -13,9 +13,11 @@
 # By bash alone: a bare machine may have no curl.
 control()
 {
-	local port=${AMZMP_SIMULATOR_URL##*:} answer body=${3:-}
+	local port=${AMZMP_SIMULATOR_URL##*:} answer body=${3:-} length
+	# in bytes, which is what the simulator counts
+	length=$(LC_ALL=C; echo ${#body})
 	exec 4<>"/dev/tcp/127.0.0.1/$port"
-	printf '%s /_control/%s HTTP/1.0\r\ncontent-length: %d\r\n\r\n%s' "$1" "$2" "${#body}" "$body" >&4
+	printf '%s /_control/%s HTTP/1.0\r\ncontent-length: %d\r\n\r\n%s' "$1" "$2" "$length" "$body" >&4
 	answer=$(cat <&4)
 	exec 4<&-
 	printf '%s' "${answer##*$'\r\n\r\n'}"

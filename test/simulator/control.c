@@ -449,6 +449,45 @@ send_message(Control *control)
 }
 
 static json_t *
+get_hooks(Control *control)
+{
+	(void) control;
+	return hooks_json();
+}
+
+static json_t *
+set_hook(Control *control)
+{
+	const char *name = json_get_text(control->spec, "name");
+
+	if (name == NULL)
+		control->problem = xstrdup("name is needed, and secret if it is signed");
+	else
+		hook_expect(name, json_get_text(control->spec, "secret"));
+	return hooks_json();
+}
+
+static json_t *
+get_mails(Control *control)
+{
+	(void) control;
+	return mails_json();
+}
+
+/* Who may send, or what shall fail. */
+static json_t *
+set_mail(Control *control)
+{
+	const char *at = json_get_text(control->spec, "fail_at");
+
+	if (at != NULL)
+		mail_fail(at, json_get_int(control->spec, "code", 451), json_get_int(control->spec, "count", 1));
+	else
+		mail_expect(json_get_text(control->spec, "user"), json_get_text(control->spec, "password"));
+	return mails_json();
+}
+
+static json_t *
 reset_statistics(Control *control)
 {
 	stats_reset();
@@ -468,6 +507,8 @@ reset_all(Control *control)
 	documents_reset();
 	notifications_reset();
 	queues_reset();
+	hooks_reset();
+	mail_reset();
 	faults_reset();
 	rate_reset();
 	stats_reset();
@@ -513,6 +554,10 @@ static const ControlPath paths[] = {
 	{"DELETE", "faults", remove_faults},
 	{"GET", "queues", get_queues},
 	{"POST", "queues", send_message},
+	{"GET", "hooks", get_hooks},
+	{"POST", "hooks", set_hook},
+	{"GET", "mails", get_mails},
+	{"POST", "mails", set_mail},
 	{"GET", "stats", get_statistics},
 	{"GET", "violations", get_violations},
 	{"GET", "arrivals", get_arrivals},

@@ -20,6 +20,9 @@ typedef struct Arguments
 {
 	const char *port_file;
 	const char *pid_file;
+	const char *mail_port_file;
+	const char *mail_certificate;
+	const char *mail_key;
 	const char *certificate;
 	const char *key;
 	unsigned threads;
@@ -35,6 +38,9 @@ static const char usage[] = "amzmp-simulator: a stand-in for Amazon's Selling Pa
 							"  --rate-scale X     multiplies every usage plan; 0 switches them off (default 1)\n"
 							"  --verdict-delay S  virtual seconds until a listing's verdict (default 2)\n"
 							"  --threads N        threads that serve (default 2)\n"
+							"  --mail-port-file F listen for mail too (SMTP), and write that port there\n"
+							"  --mail-cert FILE   offer STARTTLS with this certificate chain (PEM)\n"
+							"  --mail-key FILE    and this private key (PEM)\n"
 							"  --tls-cert FILE    serve HTTPS with this certificate chain (PEM)\n"
 							"  --tls-key FILE     and this private key (PEM)\n";
 
@@ -100,6 +106,9 @@ read_arguments(int argc, char **argv, Arguments *arguments)
 		{"threads", required_argument, NULL, 'n'},
 		{"tls-cert", required_argument, NULL, 'c'},
 		{"tls-key", required_argument, NULL, 'k'},
+		{"mail-port-file", required_argument, NULL, 'm'},
+		{"mail-cert", required_argument, NULL, 'x'},
+		{"mail-key", required_argument, NULL, 'y'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
@@ -138,6 +147,15 @@ read_arguments(int argc, char **argv, Arguments *arguments)
 				break;
 			case 'k':
 				arguments->key = read_file(optarg);
+				break;
+			case 'm':
+				arguments->mail_port_file = optarg;
+				break;
+			case 'x':
+				arguments->mail_certificate = optarg;
+				break;
+			case 'y':
+				arguments->mail_key = optarg;
 				break;
 			default:
 				fputs(usage, option == 'h' ? stdout : stderr);
@@ -187,6 +205,8 @@ main(int argc, char **argv)
 	documents_reset();
 	notifications_reset();
 	queues_reset();
+	hooks_reset();
+	mail_reset();
 	orders_reset();
 	lwa_reset();
 	rate_reset();
@@ -203,6 +223,14 @@ main(int argc, char **argv)
 	settings.port = http_start(&address, arguments.certificate, arguments.key, arguments.threads);
 	if (settings.port <= 0)
 		die("cannot listen", strerror(errno));
+	if (arguments.mail_port_file != NULL)
+	{
+		int port = mail_start(arguments.mail_certificate, arguments.mail_key);
+
+		if (port <= 0)
+			die("cannot listen for mail", strerror(errno));
+		write_number_file(arguments.mail_port_file, port);
+	}
 	write_number_file(arguments.pid_file, (long) getpid());
 	write_number_file(arguments.port_file, settings.port);
 	run_until_signal(&signals);

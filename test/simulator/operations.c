@@ -240,6 +240,7 @@ const Operation operations[] = {
 	{"deleteDestination", "DELETE", "/notifications/v1/destinations/{destinationId}", 1, 5, 0, OPERATION_GRANTLESS,
 	 none, destination_delete, NOTIFICATION_SCOPE},
 	{"sqs", "POST", "/_sqs", 0, 0, 0, OPERATION_OPEN, none, sqs_run, NULL},
+	{"webhook", "POST", "/_hook/{name}", 0, 0, 0, OPERATION_OPEN, none, hook_receive, NULL},
 };
 
 const size_t operation_count = lengthof(operations);

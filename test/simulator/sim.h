@@ -206,6 +206,17 @@ void queue_send(const char *arn, const char *body);
 json_t *queues_json(void);
 void queues_reset(void);
 
+/* ---- hooks.c, mail.c: whoever is told by webhook or e-mail ---- */
+void hook_receive(Call *call);
+void hook_expect(const char *name, const char *secret);
+json_t *hooks_json(void);
+void hooks_reset(void);
+int mail_start(const char *certificate, const char *key);
+void mail_expect(const char *wanted_user, const char *wanted_password);
+void mail_fail(const char *at, int64_t code, int64_t count);
+json_t *mails_json(void);
+void mail_reset(void);
+
 /* ---- control.c ---- */
 void control_run(Call *call);
 
