@@ -59,7 +59,7 @@ cluster_start s
 shop_connect
 hook=$AMZMP_SIMULATOR_URL/_hook/ops
 
-is "$(code "select amzmp.set_webhook('shop', 'ops', 'https://example.com/x', secret => '$secret')")" AZ004 'only allowed hosts can be told'
+is "$(code "select amzmp.set_webhook('shop', 'ops', 'https://example.com/x', secret => 'a secret of no importance')")" AZ004 'only allowed hosts can be told'
 is "$(code "select amzmp.set_webhook('shop', 'ops', 'ftp://localhost/x')")" AZ202 'by http or https'
 is "$(code "select amzmp.set_webhook('shop', 'ops', '$hook', secret => 'short')")" AZ202 'with a secret worth the name'
 is "$(code "select amzmp.set_mail('shop', 'mail', 'smtp://localhost:25', E'a@b\nBcc: c@d', '{x@example.com}')")" AZ202 'an address is nothing but an address'
@@ -145,7 +145,6 @@ control POST mails "{\"user\": \"alarms\", \"password\": \"$password\"}" >/dev/n
 control POST faults '{"operation": "webhook", "kind": "delay", "delay_ms": 3000, "after": true}' >/dev/null
 before=$(hooks count)
 sql "select amzmp.test_target('shop', 'ops')" >/dev/null
-wait_for 10 test_arrived webhook "$(($(arrived webhook) + 0))" || true
 sql_becomes 10 "select count(*) from amzmp.request where operation = 'postWebhook' and state = 'sending'" 1
 sender_end KILL
 delivered ops 5
