@@ -112,7 +112,7 @@ values
     (true, false, 'BAD_BARCODE', 'BAD_BARCODE', 'shop data', 'The barcode has a wrong check digit or length.', 'Correct it in the shop.'),
     (true, false, 'NO_CATEGORY', 'NO_CATEGORY', 'shop data', 'The product has no category.', 'Give it one in the shop.'),
     (true, false, 'NO_IMAGE', 'NO_IMAGE', 'shop data', 'The product has no image.', 'Give it one in the shop.'),
-    (true, false, 'NO_MATCH', 'NO_CATALOG_ITEM', 'identity', 'Amazon''s catalogue has no item with this barcode.', 'Correct the barcode, or name the ASIN.'),
+    (true, false, 'NO_MATCH', 'NO_CATALOG_ITEM', 'identity', 'Amazon''s catalogue has no item with this barcode.', 'Correct the barcode, name the ASIN, or give the product attributes so that it can be created.'),
     (true, false, 'SEVERAL_MATCHES', 'SEVERAL_MATCHES', 'identity', 'Several catalogue items have this barcode.',
         'Choose one of amzmp.match_candidate: select amzmp.publish(channel, sku, asin).'),
     (true, false, 'NO_SEARCH', 'NO_SEARCH', 'wait', 'The search in Amazon''s catalogue failed.', 'Nothing: it is made again.'),

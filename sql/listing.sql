@@ -154,6 +154,8 @@ create table amzmp.listing (
     asin text,
     ean text,
     product_type text,
+    step text,
+    is_parent boolean not null default false,
     fulfillment text not null default 'merchant',
     desired_price numeric,
     desired_price_at timestamptz,
@@ -171,6 +173,7 @@ create table amzmp.listing (
     sends_price boolean not null default true,
     price_differs boolean not null
         generated always as (wanted and sends_price and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
+            and not is_parent and (step is null or step in ('price', 'stock'))
             and desired_price is not null and (desired_price is distinct from remote_price
                 or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
     desired_details jsonb,
@@ -179,6 +182,7 @@ create table amzmp.listing (
     sends_details boolean not null default true,
     details_differ boolean not null
         generated always as (wanted and sends_details and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
+            and not is_parent and (step is null or step in ('price', 'stock'))
             and desired_details is not null and desired_details is distinct from remote_details) stored,
     recompute_at timestamptz,
     stopped_by text,
@@ -194,6 +198,7 @@ create table amzmp.listing (
     constraint listing_sku_check check (sku <> '' and length(sku) <= 40),
     constraint listing_state_check check (state in ('not_listed', 'matching', 'queued', 'sent', 'pending', 'live',
         'live_with_issues', 'deactivated', 'rejected', 'off_sale', 'removed', 'gone')),
+    constraint listing_step_check check (step in ('product', 'relation', 'image', 'price', 'stock')),
     constraint listing_fulfillment_check check (fulfillment in ('merchant', 'amazon')),
     constraint listing_asin_check check (asin ~ '^[A-Z0-9]{10}$'),
     constraint listing_desired_price_check check (desired_price > 0),
@@ -219,6 +224,8 @@ comment on column amzmp.listing.listed is 'Has Amazon accepted it, so that price
 comment on column amzmp.listing.asin is 'Amazon''s catalogue item that is offered.';
 comment on column amzmp.listing.ean is 'The barcode by which the catalogue item was looked up, normalised.';
 comment on column amzmp.listing.product_type is 'Amazon''s product type, as last seen.';
+comment on column amzmp.listing.step is 'While the product is being created at Amazon: product, relation, image, price or stock comes next. Null: it is complete, or was there before.';
+comment on column amzmp.listing.is_parent is 'Is it a family of products (amzmp.listing_content)? It has no offer of its own.';
 comment on column amzmp.listing.fulfillment is 'Who ships: merchant or amazon. Stock is sent for the former only.';
 comment on column amzmp.listing.desired_price is 'Price that the shop wants, in the marketplace''s currency. Null: the shop has none, nothing is sent.';
 comment on column amzmp.listing.desired_price_at is 'When the desired price last changed since the offer was accepted.';

@@ -93,6 +93,12 @@ begin
             where l.account_id = _flow_send_updated_product_price.account_id
                 and _flow_send_updated_product_price.channel_id in (0, l.channel_id)
                 and (l.price_differs or l.details_differ)
+            union
+            select d.sku
+            from amzmp.listing_content as d
+            where d.account_id = _flow_send_updated_product_price.account_id
+                and _flow_send_updated_product_price.channel_id in (0, d.channel_id)
+                and d.differs
         ), jsonb_build_object('flow_run', flow_run_id));
 end
 $$;

@@ -41,7 +41,7 @@ values
     ('matching', 3, 'looking for its page', false, 'Amazon''s catalogue is searched for its barcode.', 'the answer of the catalogue', null),
     ('sent', 4, 'sent', false, 'The submission is on its way.', 'Amazon''s answer', null),
     ('pending', 5, 'waiting for verdict', false, 'Amazon has taken the submission and is judging it.',
-        'what Amazon is seen to have, or the end of verdict_wait', null),
+        'what Amazon is seen to have, or the end of sent_to_remote', null),
     ('live', 6, 'live', true, 'Buyers see it.', 'Amazon, unpublish, stop, or the shop', null),
     ('live_with_issues', 7, 'live with issues', true, 'Buyers see it, but Amazon complains about something.', 'Amazon, unpublish, stop, or the shop',
         'amzmp.listing_issue says what Amazon wants; mend it in the shop''s data.'),
@@ -55,31 +55,6 @@ values
     ('removed', 11, 'removed', false, 'We have deleted the offer at Amazon.', 'publish or relist', 'select amzmp.publish(channel, array[sku]); makes it anew.'),
     ('gone', 12, 'gone at Amazon', false, 'Amazon has it no more, and it was not we who deleted it.', 'publish',
         'Look into Seller Central why it was removed; select amzmp.publish(channel, array[sku]); makes it anew.');
-
-/*
- * Reasons of our own for a rejection, and what to do about each. What Amazon's codes mean is another matter.
- */
-create table amzmp.listing_remedy (
-    code text primary key,
-    remedy text not null
-);
-
-comment on table amzmp.listing_remedy is 'Codes that amzmp itself gives when an offer cannot be made, and what to do about each.';
-comment on column amzmp.listing_remedy.code is 'The code, as in amzmp.penalty.';
-comment on column amzmp.listing_remedy.remedy is 'What to do.';
-
-insert into amzmp.listing_remedy (code, remedy)
-values
-    ('NO_PRODUCT', 'Bring the product back into the attached relation, or unpublish it.'),
-    ('NO_BARCODE', 'Give the product an ASIN or a barcode in the shop, or select amzmp.publish(channel, sku, asin).'),
-    ('BAD_BARCODE', 'Correct the barcode in the shop.'),
-    ('NO_PRICE', 'Give the product a price above 0 in the shop.'),
-    ('NO_STOCK', 'Give the product a quantity in the shop.'),
-    ('NO_MATCH', 'Correct the barcode, name the ASIN with publish(channel, sku, asin), or give the product attributes so that it can be created.'),
-    ('SEVERAL_MATCHES', 'Choose one of amzmp.match_candidate with publish(channel, sku, asin).'),
-    ('NO_SEARCH', 'Nothing: the search is made again.'),
-    ('NO_VERDICT', 'select amzmp.verify(channel, array[sku]); asks Amazon once more.'),
-    ('REJECTED', 'amzmp.listing_issue says what Amazon wants; mend it in the shop''s data.');
 
 create view amzmp.listing_status
     with (security_invoker = true)
@@ -107,7 +82,9 @@ as
     join amzmp.marketplace as m using (marketplace_id)
     left join amzmp.penalty as p
         on (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
-    left join amzmp.listing_remedy as r using (code);
+    left join lateral (
+        select x.remedy from amzmp.issue_meaning as x where x.code = p.code order by x.built_in limit 1
+    ) as r on true;
 
 comment on view amzmp.listing_status is 'Each offer''s state in words: why it is so, what to do about it, who moves it on, and what happens next.';
 comment on column amzmp.listing_status.account is 'Name of the account.';

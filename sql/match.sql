@@ -272,6 +272,7 @@ begin
     perform amzmp._enter(account_id, array(
             select case k.found
                     when 1 then (l.channel_id, l.sku, 'queued', 'found in Amazon''s catalogue by its barcode', null)::amzmp.new_state
+                    when -1 then (l.channel_id, l.sku, 'queued', 'not in Amazon''s catalogue, it is created there', null)::amzmp.new_state
                     when 0 then (l.channel_id, l.sku, 'rejected', format('no item in Amazon''s catalogue has barcode %s', l.ean),
                             'NO_MATCH')::amzmp.new_state
                     else (l.channel_id, l.sku, 'rejected', format(
@@ -280,12 +281,17 @@ begin
                 end
             from unnest(waiting) as l
             cross join lateral (
-                select count(*) as found
+                select case when count(*) = 0 and amzmp._creatable(l) then -1 else count(*) end as found
                 from amzmp.match_candidate as m
                 where (m.account_id, m.channel_id, m.sku) = (l.account_id, l.channel_id, l.sku)
             ) as k
         ));
 
+    update amzmp.listing as l
+    set step = 'product'
+    where (l.account_id, l.channel_id, l.state) = (_match.account_id, _match.channel_id, 'queued')
+        and l.sku = any (skus)
+        and l.asin is null;
     delete from amzmp.match_candidate as k
     using amzmp.listing as l
     where (k.account_id, k.channel_id) = (_match.account_id, _match.channel_id)

@@ -76,6 +76,8 @@ begin
                 where c.account_id = _share_stock.account_id
                     and l.sku = k.sku
                     and l.listed
+                    and not l.is_parent
+                    and (l.step is null or l.step = 'stock')
                     and l.fulfillment = 'merchant'
             ) as listed
         from (select distinct u.sku from unnest(_share_stock.skus) as u (sku)) as k
@@ -386,7 +388,9 @@ declare
     reason text;
     code text;
 begin
-    if priced_out is not null and listing.state = 'pending' and listing.state_reason = amzmp._new_price_reason() and not late then
+    if visible and listing.step is not null then
+        return null;    -- there is more to come
+    elsif priced_out is not null and listing.state = 'pending' and listing.state_reason = amzmp._new_price_reason() and not late then
         return null;    -- what Amazon said about the price before
     elsif priced_out is not null then
         state := 'deactivated';

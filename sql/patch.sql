@@ -236,17 +236,21 @@ begin
 end
 $$;
 
--- The body of a PATCH that carries these facets of a listing; null ones are left out.
+/*
+ * The body of a PATCH that carries these facets of a listing; null ones are left out. An offer that is new on its product
+ * says in which condition it is.
+ */
 create function amzmp._patch_body(place amzmp.marketplace, listing amzmp.listing, inventory amzmp.inventory, price numeric,
-    quantity integer, details jsonb)
+    quantity integer, details jsonb, contents amzmp.listing_content[])
     returns jsonb
     language sql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('productType', 'PRODUCT', 'patches', to_jsonb(
-            case
+    select jsonb_build_object('productType', coalesce((select max(d.product_type) from unnest(contents) as d),
+            case when contents is not null then listing.product_type end, 'PRODUCT'), 'patches', to_jsonb(
+            amzmp._content_patches(contents, place) || case
                 when price is not null
                 then amzmp._price_patches(place.marketplace_id, place.currency, price, listing.desired_terms, listing.remote_terms)
                 else '{}'::jsonb[]
@@ -255,6 +259,8 @@ as $$
                 then array[amzmp._stock_patch('DEFAULT', quantity, inventory.desired_terms, inventory.remote_terms)]
                 else '{}'::jsonb[]
             end || case
+                when listing.step = 'price' and price is not null then amzmp._details_patches(place, jsonb_build_object('condition',
+                        amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default')) || coalesce(details, '{}'), null, null)
                 when details is not null then amzmp._details_patches(place, details, listing.remote_details,
                     amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default'))
                 else '{}'::jsonb[]
@@ -276,9 +282,10 @@ declare
 begin
     return query
     with facet as materialized (
-        select f.*
+        select f.*, x.contents
         from amzmp._patch_facets(claimed) as f
-        where num_nonnulls(f.price, f.quantity, f.details) > 0
+        cross join lateral amzmp._content_to_send(f.request_id, f.listing) as x (contents)
+        where num_nonnulls(f.price, f.quantity, f.details, x.contents) > 0
     ), offer_on_its_way as (
         update amzmp.listing as l
         set in_flight_price = f.price,
@@ -295,14 +302,19 @@ begin
         from facet as f
         where f.quantity is not null
             and (i.account_id, i.sku, i.fulfillment_channel) = (account.account_id, (f.listing).sku, 'DEFAULT')
+    ), content_on_its_way as materialized (
+        select count(amzmp._content_leaves(f.contents, f.request_id)) as leaving
+        from facet as f
+        where f.contents is not null
     ), overtaking as materialized (
         select amzmp._note_overtaking(account.account_id, array_agg((f.listing).sku), array_agg(f.quantity))
         from facet as f
         where f.quantity is not null
     )
     select f.request_id, amzmp._listing_params(account.seller_id, (f.listing).sku, m.marketplace_id, m.language),
-        amzmp._patch_body(m, f.listing, f.inventory, f.price, f.quantity, f.details)
+        amzmp._patch_body(m, f.listing, f.inventory, f.price, f.quantity, f.details, f.contents)
     from overtaking as o
+    cross join content_on_its_way as w
     cross join facet as f
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, (f.listing).channel_id)
     join amzmp.marketplace as m using (marketplace_id);

@@ -73,7 +73,8 @@ select true, k.kind || '_' || p.name, 'both', p.type, p.label || ', ' || k.title
     case when k.kind = 'order' and p.name = 'max_retries' then '3'::jsonb end, p.minimum, p.maximum,
     format('The same as penalty_%s for %s alone.', p.name, k.title)
 from (
-    values ('order', 'orders'), ('publish', 'products'), ('price', 'prices'), ('stock', 'stock'), ('details', 'details of offers')
+    values ('order', 'orders'), ('publish', 'products'), ('price', 'prices'), ('stock', 'stock'), ('details', 'details of offers'),
+        ('product', 'attributes of products'), ('relation', 'families of products'), ('image', 'images')
 ) as k (kind, title)
 cross join (
     values ('retry_interval', 'interval', 'Penalty: wait between tries', 1, 2592000),

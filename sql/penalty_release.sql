@@ -226,8 +226,8 @@ declare
     chosen text[];
 begin
     select * into target from amzmp._resolve(account_or_channel);
-    if not coalesce(_resend.facets <@ '{price,stock,details}' and _resend.facets <> '{}', false) then
-        perform amzmp._fail('AZ202', format('%L are not facets', facets), null, 'Facets are price, stock and details.');
+    if not coalesce(_resend.facets <@ '{price,stock,details,product,relation,image}' and _resend.facets <> '{}', false) then
+        perform amzmp._fail('AZ202', format('%L are not facets', facets), null, 'Facets are price, stock, details, product, relation and image.');
     end if;
     chosen := array(
         select distinct l.sku
@@ -251,6 +251,13 @@ begin
         and target.channel_id in (0, l.channel_id)
         and l.sku = any (chosen)
         and _resend.facets && '{price,details}';
+    update amzmp.listing_content as d
+    set remote = amzmp._names_only(d.remote)
+    where d.account_id = target.account_id
+        and target.channel_id in (0, d.channel_id)
+        and d.sku = any (chosen)
+        and d.facet = any (_resend.facets)
+        and d.in_flight_request is null;
     update amzmp.inventory as i
     set remote_quantity = null
     where i.account_id = target.account_id
@@ -271,4 +278,4 @@ end
 $$;
 
 select amzmp._expose('amzmp._resend(text, text[], text[])', 'amzmp_operator',
-    'Send price and stock (or these facets: price, stock, details) of SKUs again, whatever Amazon is believed to have, and release their penalties. No SKUs: all offers of the account or channel. Returns how many SKUs.');
+    'Send price and stock (or these facets: price, stock, details, product, relation, image) of SKUs again, whatever Amazon is believed to have, and release their penalties. No SKUs: all offers of the account or channel. Returns how many SKUs.');

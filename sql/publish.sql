@@ -183,7 +183,9 @@ begin
         state_reason = case when l.listed or l.state = 'sent' then l.state_reason else excluded.state_reason end,
         state_at = case when l.listed or l.state = 'sent' then l.state_at else now() end,
         asin = case when l.listed or l.state = 'sent' then l.asin else coalesce(excluded.asin, l.asin) end,
-        ean = excluded.ean;
+        ean = excluded.ean,
+        step = case when l.listed or l.state = 'sent' then l.step end;
+    perform amzmp._forget_content(place.account_id, skus, true);
 
     delete from amzmp.penalty as p
     where (p.account_id, p.channel_id, p.kind) = (place.account_id, place.channel_id, 'publish')
@@ -237,12 +239,21 @@ begin
             join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (_plan_puts.account_id, _plan_puts.channel_id, w.sku)
         ));
 
+    update amzmp.listing as l
+    set step = 'product'
+    where (l.account_id, l.channel_id, l.state) = (_plan_puts.account_id, _plan_puts.channel_id, 'queued')
+        and l.sku = any (skus)
+        and l.asin is null
+        and l.step is null
+        and (l.ean is null or l.is_parent)
+        and amzmp._creatable(l);
     to_match := array(
         select l.sku
         from amzmp.listing as l
         where (l.account_id, l.channel_id, l.state) = (_plan_puts.account_id, _plan_puts.channel_id, 'queued')
             and l.sku = any (skus)
             and l.asin is null
+            and l.step is null
     );
     if to_match <> '{}' then
         perform amzmp._plan_matches(account_id, channel_id, to_match);
@@ -254,7 +265,7 @@ begin
     from amzmp.listing as l
     where (l.account_id, l.channel_id, l.state) = (_plan_puts.account_id, _plan_puts.channel_id, 'queued')
         and l.sku = any (skus)
-        and l.asin is not null
+        and (l.asin is not null or l.step = 'product')
         and not exists (
             select
             from amzmp.request as r
@@ -287,7 +298,8 @@ begin
         select case
                 when p.sku is null then 'NO_PRODUCT'
                 when l.asin is null and l.ean is null and p.ean is not null then 'BAD_BARCODE'
-                when l.asin is null and l.ean is null then 'NO_BARCODE'
+                when l.asin is null and l.ean is null and not amzmp._creatable(l) then 'NO_BARCODE'
+                when l.is_parent then null
                 when l.desired_price is null then 'NO_PRICE'
                 when i.desired_quantity is null then 'NO_STOCK'
             end as code,
@@ -295,7 +307,7 @@ begin
                 when p.sku is null then 'the shop has no such product any more'
                 when l.asin is null and l.ean is null and p.ean is not null
                     then (select g.message from amzmp._gtin_problem(p.ean) as g)
-                when l.asin is null and l.ean is null then 'the product has neither an ASIN nor a barcode'
+                when l.asin is null and l.ean is null and not amzmp._creatable(l) then 'the product has neither an ASIN nor a barcode'
                 when l.desired_price is null then coalesce('the shop''s price ' || p.price || ' cannot be sent', 'the shop gives no price')
                 when i.desired_quantity is null then 'the shop gives no quantity'
             end as reason
@@ -341,7 +353,7 @@ $$;
 
 -- Which claimed puts can still be sent, and which of them carry the quantity of their SKU.
 create function amzmp._put_facets(claimed amzmp.request[])
-    returns table (request_id bigint, channel_id bigint, sku text, quantity integer, stock_terms jsonb)
+    returns table (request_id bigint, channel_id bigint, sku text, quantity integer, stock_terms jsonb, contents amzmp.listing_content[])
     rows 20
     language plpgsql
     volatile
@@ -354,11 +366,12 @@ begin
     return query
     select r.request_id, l.channel_id, l.sku,
         case
-            when not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
+            when l.step is null
+                and not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
                 and row_number() over (partition by l.sku order by l.channel_id) = 1
             then i.desired_quantity
         end,
-        i.desired_terms
+        i.desired_terms, case when l.step = 'product' then amzmp._creation_contents(l) end
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
     join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
@@ -367,9 +380,8 @@ begin
         and not c.dropped
         and l.wanted
         and l.state in ('queued', 'sent')
-        and l.asin is not null
-        and l.desired_price is not null
-        and i.desired_quantity is not null
+        and (l.step = 'product' and amzmp._creatable(l)
+            or l.asin is not null and l.desired_price is not null and i.desired_quantity is not null)
         and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id]);
 end
 $$;
@@ -392,9 +404,9 @@ begin
         select f.* from amzmp._put_facets(claimed) as f
     ), price_on_its_way as (
         update amzmp.listing as l
-        set in_flight_price = l.desired_price,
-            in_flight_terms = coalesce(l.desired_terms, '{}'),
-            in_flight_details = coalesce(l.desired_details, '{}'),
+        set in_flight_price = case when f.contents is null then l.desired_price end,
+            in_flight_terms = case when f.contents is null then coalesce(l.desired_terms, '{}') end,
+            in_flight_details = case when f.contents is null then coalesce(l.desired_details, '{}') end,
             in_flight_request = f.request_id,
             state = 'sent',
             state_reason = 'sent to Amazon',
@@ -410,11 +422,16 @@ begin
         from facet as f
         where f.quantity is not null
             and (i.account_id, i.sku, i.fulfillment_channel) = (account.account_id, f.sku, 'DEFAULT')
+    ), content_on_its_way as materialized (
+        select count(amzmp._content_leaves(f.contents, f.request_id)) as leaving
+        from facet as f
+        where f.contents is not null
     )
     select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language),
-        jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
-            'attributes', amzmp._offer_attributes(l::amzmp.listing, m, f.quantity, f.stock_terms))
-    from facet as f
+        case when f.contents is not null then amzmp._creation_body(f.contents) else jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
+            'attributes', amzmp._offer_attributes(l::amzmp.listing, m, f.quantity, f.stock_terms)) end
+    from content_on_its_way as w
+    cross join facet as f
     join price_on_its_way as l on (l.channel_id, l.sku) = (f.channel_id, f.sku)
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, f.channel_id)
     join amzmp.marketplace as m using (marketplace_id);

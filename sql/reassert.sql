@@ -40,6 +40,7 @@ begin
      where l.account_id = _task_reassert.account_id and l.sku = subject and l.wanted and l.listed and l.in_flight_request is null;
     update amzmp.inventory i set remote_quantity = null
      where i.account_id = _task_reassert.account_id and i.sku = subject and i.listed and i.in_flight_request is null;
+    perform amzmp._forget_content(account_id, array[subject], false);
     perform amzmp._plan_sends(account_id, array[subject]);
 end
 $$;

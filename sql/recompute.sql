@@ -74,11 +74,13 @@ begin
     passed := amzmp._brake(account_id, offered, wanted, cause, decided, '{price,stock}');
     perform amzmp._set_desired(account_id, passed, cause);
     perform amzmp._set_price_terms(account_id, prices, amzmp._without(wanted, passed));
+    perform amzmp._set_content(account_id, prices);
     perform amzmp._set_stock_terms(account_id, stocks);
     perform amzmp._set_clock(account_id, prices, stocks);
     perform amzmp._report_incomplete(account_id, offered, prices, stocks);
     perform amzmp._try_identified(account_id, offered, cause);
     perform amzmp._try_rejected(account_id, passed, cause);
+    perform amzmp._try_content(account_id, offered, cause);
     perform amzmp._plan_sends(account_id, offered);
 end
 $$;

@@ -72,6 +72,7 @@ begin
             update amzmp.listing as l
             set asin = m.asin,
                 ean = m.ean,
+                step = null,
                 state = 'queued',
                 state_reason = 'changed in the shop, tried again',
                 state_at = now()
@@ -112,11 +113,13 @@ begin
             from unnest(prices) as p
             where p.known
                 and (p.calc).price is null
+                and not amzmp._is_parent(_report_incomplete.account_id, p.sku)
             union all
             select 0, q.sku, 'stock', 'NO_STOCK', 'the shop gives no quantity'
             from unnest(stocks) as q
             where q.known
                 and (q.calc).available is null
+                and not amzmp._is_parent(_report_incomplete.account_id, q.sku)
         ), reported as (
             select n.channel_id, n.subject as sku, n.kind, n.code
             from amzmp.penalty as n

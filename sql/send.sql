@@ -83,6 +83,11 @@ begin
         where l.account_id = _differing_skus.account_id
             and l.details_differ
         union
+        select d.sku
+        from amzmp.listing_content as d
+        where d.account_id = _differing_skus.account_id
+            and d.differs
+        union
         select i.sku
         from amzmp.inventory as i
         where i.account_id = _differing_skus.account_id
@@ -96,7 +101,7 @@ $$;
 
 /*
  * What has to be sent for these SKUs, and how urgently: one row per listing. Priorities: 10 sold out, 20 less stock,
- * 30 more or unknown stock, 40 price, 50 details. finished are requests that are being completed and no longer count.
+ * 30 more or unknown stock, 40 price, 50 details, 55 content. finished are requests that are being completed and no longer count.
  * What a feed carries is left to it, but for stock that falls below what the feed says.
  */
 create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[])
@@ -136,6 +141,18 @@ begin
             and l.details_differ
             and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
             and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
+    ), content as (
+        select l.channel_id, l.sku, 55 as priority, now() as not_before, l.cause
+        from amzmp.channel as c
+        join amzmp.listing_content as d
+            on (d.account_id, d.channel_id) = (c.account_id, c.channel_id) and d.sku = any (_due_sends.skus)
+        join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (d.account_id, d.channel_id, d.sku)
+        where c.account_id = _due_sends.account_id
+            and c.active
+            and not c.dropped
+            and d.differs
+            and amzmp._content_ready(d, l)
+            and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
@@ -163,7 +180,9 @@ begin
     )
     select n.channel_id, n.sku, min(n.priority)::smallint, min(n.not_before),
         (array_agg(n.cause order by n.priority))[1]
-    from (select * from price union all select * from stock union all select * from details) as n
+    from (
+        select * from price union all select * from stock union all select * from details union all select * from content
+    ) as n
     group by n.channel_id, n.sku;
 end
 $$;

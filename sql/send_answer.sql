@@ -105,6 +105,8 @@ begin
             = (_land.account_id, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         and (l.account_id, l.channel_id, l.sku) = (before.account_id, before.channel_id, before.sku);
 
+    perform amzmp._land_content(account_id, answers);
+
     -- an earlier attempt may still take effect
     perform amzmp._reassert_later(account_id, array(
             select (a.request).subject
@@ -140,6 +142,12 @@ as $$
             on (l.account_id, l.channel_id, l.sku, l.in_flight_request)
                 = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         where l.in_flight_details is not null
+        union all
+        select d.facet, array(select jsonb_object_keys(d.in_flight)), d.channel_id, d.sku, d.in_flight_request
+        from unnest($2) as a
+        join amzmp.listing_content as d
+            on (d.account_id, d.channel_id, d.sku, d.in_flight_request)
+                = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         union all
         select 'stock', '{fulfillment_availability}', 0, i.sku, i.in_flight_request
         from unnest($2) as a

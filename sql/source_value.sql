@@ -41,7 +41,15 @@ begin
     if expression is not null then
         checked := (amzmp.source_field(attached.attached_relation::regclass, 'value', expression)).expression;
         type_name := (amzmp.source_field(attached.attached_relation::regclass, 'value', expression)).type_name;
-        checked := case type_name when 'boolean' then format(E'((%s)::boolean)::text', checked) else checked end;
+        checked := case
+            when type_name = 'boolean' then format(E'((%s)::boolean)::text', checked)
+            when type_name like '%[]' then format(E'to_jsonb((%s)::%s)::text', checked, type_name)
+            else checked
+        end;
+        if name = any ('{attributes,images}') and type_name not in ('json', 'jsonb') and type_name not like '%[]' then
+            perform amzmp._fail('AZ202', format('%s => %L is of type %s', name, expression, type_name), 'JSON is needed.',
+                'Build it, for example attributes => ''jsonb_build_object(''''item_name'''', title)'', images => ''array[image]''.');
+        end if;
         columns := amzmp.query_columns(format('select %s from %s', checked, attached.attached_relation));
     end if;
     perform amzmp.register_value(attached.source_id, name, checked);
@@ -60,7 +68,7 @@ $$;
 revoke all on function amzmp.attach_value(text, text, text, regclass) from public;
 grant execute on function amzmp.attach_value(text, text, text, regclass) to amzmp_operator;
 comment on function amzmp.attach_value(text, text, text, regclass) is
-    'Read one more value with the rows of an attached source, an SQL expression over a row of it that rules use by its name; null takes it away. Tables that the expression reads besides are told by watch(). The names list_if, relist_if and stop_if are conditions.';
+    'Read one more value with the rows of an attached source, an SQL expression over a row of it that rules use by its name; null takes it away. Tables that the expression reads besides are told by watch(). The names list_if, relist_if and stop_if are conditions; attributes, product_type, images, parent_sku and variation_theme are content.';
 
 create function amzmp._register_value(source_id bigint, name text, expression text)
     returns void

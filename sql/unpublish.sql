@@ -22,6 +22,7 @@ declare
     back amzmp.new_state[];
 begin
     perform amzmp._settle_unwanted(account_id, skus, finished);
+    perform amzmp._advance_steps(account_id, skus);
 
     -- An offer that was off sale and got stock again, or had a bad price and got another, waits for Amazon to show it.
     back := array(
@@ -40,7 +41,8 @@ begin
     );
     perform amzmp._enter(account_id, back);
     update amzmp.listing as l
-    set verdict_due_at = now() + amzmp._account_interval(l.account_id, l.channel_id, 'verdict_wait')
+    set verdict_due_at = now() + amzmp._account_interval(l.account_id, l.channel_id,
+            case b.reason when amzmp._new_price_reason() then 'verdict_wait' else 'sent_to_remote' end)
     from unnest(back) as b
     where (l.account_id, l.channel_id, l.sku) = (_after_write.account_id, b.channel_id, b.sku);
 
@@ -391,5 +393,6 @@ begin
         and (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
         and l.sku = any (skus)
         and l.state = 'removed';
+    perform amzmp._forget_content(account_id, skus, true);
 end
 $$;

@@ -174,6 +174,25 @@ normalise(const char *type, const char *identifier, char ean[14])
 	return ean_valid(ean);
 }
 
+/*
+ * The ASIN of a page that a seller's facts make: a barcode leads to the number that it would have in the catalogue, any
+ * other key to one of those that the catalogue leaves out.
+ */
+void
+catalog_new_page(const char *key, char asin[11])
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+
+	if (ean_valid(key))
+	{
+		asin_from_number(strtoll(key, NULL, 10) / 10, asin);
+		return;
+	}
+	for (const char *c = key; *c != '\0'; c++)
+		hash = (hash ^ (unsigned char) *c) * UINT64_C(1099511628211);
+	asin_from_number((int64_t) (hash % (uint64_t) (EANS / 100)) * 100 + 98, asin);
+}
+
 /* How many ASINs an identifier matches (0 to 2). */
 int
 catalog_match(const char *type, const char *identifier, char asins[2][11])

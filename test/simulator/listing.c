@@ -320,8 +320,11 @@ commit(const Submission *submission, Item **item, json_t *attributes)
 		*item = item_create(submission->seller, submission->sku);
 	json_decref((*item)->attributes);
 	(*item)->attributes = json_incref(attributes);
-	free((*item)->product_type);
-	(*item)->product_type = xstrdup(submission->product_type);
+	if (strcmp(submission->product_type, "PRODUCT") != 0) /* which stands for whatever the item is */
+	{
+		free((*item)->product_type);
+		(*item)->product_type = xstrdup(submission->product_type);
+	}
 	json_array_foreach(submission->market_ids, i, id)
 	{
 		offer_ensure(*item, marketplace_by_id(json_string_value(id)));

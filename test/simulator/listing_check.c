@@ -182,6 +182,12 @@ check_value(const Check *check, const json_t *instance)
 		if (type == NULL || !text_is_one_of(type, "ean,upc,gtin"))
 			invalid(check, "90244", "type is ean, upc or gtin");
 	}
+	else if (strcmp(check->name, "parentage_level") == 0 && (value == NULL || !text_is_one_of(value, "parent,child")))
+		invalid(check, "90244", "parentage_level is parent or child");
+	else if (strcmp(check->name, "child_parent_sku_relationship") == 0 && json_get_text(instance, "parent_sku") == NULL)
+		missing(check, "parent_sku");
+	else if (strstr(check->name, "_image_locator") != NULL && json_get_text(instance, "media_location") == NULL)
+		missing(check, "media_location");
 	else if (text_is_one_of(check->name, "item_name,brand,condition_note,product_description,bullet_point") &&
 			 (value == NULL || *value == '\0'))
 		invalid(check, "99022", "too few values");

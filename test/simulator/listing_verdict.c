@@ -64,15 +64,29 @@ business_price(const json_t *attributes, const Marketplace *market, int64_t *pri
 	return false;
 }
 
-/* Matches by barcode; true when there is one page. */
+/* Facts that suffice for a page of its own. */
 static bool
-match_identifier(const json_t *identifier, const Marketplace *market, char asin[11], json_t *issues)
+makes_page(const Item *item, const json_t *attributes)
+{
+	return item != NULL && strcmp(item->product_type, "PRODUCT") != 0 &&
+		   json_object_get(attributes, "item_name") != NULL && json_object_get(attributes, "brand") != NULL;
+}
+
+/* Matches by barcode; true when there is one page, or the facts make one. */
+static bool
+match_identifier(const Item *item, const json_t *attributes, const json_t *identifier, const Marketplace *market,
+				 char asin[11], json_t *issues)
 {
 	char asins[2][11];
 	int matches = catalog_match(json_get_text(identifier, "type"), json_get_text(identifier, "value"), asins);
 
 	if (matches == 1)
 		strcpy(asin, asins[0]);
+	else if (matches == 0 && makes_page(item, attributes))
+	{
+		catalog_new_page(json_get_text(identifier, "value"), asin);
+		return true;
+	}
 	else if (matches == 0)
 		json_array_append_new(issues, issue_new("8560", "ERROR", "externally_assigned_product_identifier", market,
 												"MISSING_ATTRIBUTE",
@@ -86,9 +100,20 @@ match_identifier(const json_t *identifier, const Marketplace *market, char asin[
 	return matches == 1;
 }
 
+/* A family has no barcode, and whoever is exempted needs none. */
+static bool
+needs_no_identifier(const json_t *attributes, const Marketplace *market)
+{
+	const json_t *level = attribute_instance(attributes, "parentage_level", "marketplace_id", market->id);
+	const char *value = json_get_text(level, "value");
+
+	return (value != NULL && strcmp(value, "parent") == 0) ||
+		   json_object_get(attributes, "supplier_declared_has_product_identifier_exemption") != NULL;
+}
+
 /* Finds the page that the offer belongs to. */
 static bool
-match_page(const json_t *attributes, const Marketplace *market, char asin[11], json_t *issues)
+match_page(const Item *item, const json_t *attributes, const Marketplace *market, char asin[11], json_t *issues)
 {
 	const json_t *suggested = attribute_instance(attributes, "merchant_suggested_asin", "marketplace_id", market->id);
 	const json_t *identifier =
@@ -98,7 +123,12 @@ match_page(const json_t *attributes, const Marketplace *market, char asin[11], j
 	int matches;
 
 	if (text == NULL && identifier != NULL)
-		return match_identifier(identifier, market, asin, issues);
+		return match_identifier(item, attributes, identifier, market, asin, issues);
+	if (text == NULL && makes_page(item, attributes) && needs_no_identifier(attributes, market))
+	{
+		catalog_new_page(item->sku, asin);
+		return true;
+	}
 	if (text == NULL)
 	{
 		json_array_append_new(issues, issue_new("8560", "ERROR", "merchant_suggested_asin", market, "MISSING_ATTRIBUTE",
@@ -156,6 +186,35 @@ judge_price(const json_t *attributes, const Marketplace *market, json_t *issues)
 														   "above the reference price.")));
 }
 
+/* A family that a member names must be there, and be one. */
+static void
+judge_relation(const Item *item, const json_t *attributes, const Marketplace *market, json_t *issues)
+{
+	const char *parent_sku = json_get_text(
+		attribute_instance(attributes, "child_parent_sku_relationship", "marketplace_id", market->id), "parent_sku");
+	const Item *parent = parent_sku == NULL ? NULL : item_find(item->seller, parent_sku);
+	const char *level = parent == NULL
+							? NULL
+							: json_get_text(attribute_instance(parent->attributes, "parentage_level", "marketplace_id",
+															   market->id),
+											"value");
+
+	if (parent_sku != NULL && (level == NULL || strcmp(level, "parent") != 0))
+		json_array_append_new(issues, issue_new("13013", "ERROR", "child_parent_sku_relationship", market,
+												"INVALID_ATTRIBUTE", "The parent '%s' is not known.", parent_sku));
+}
+
+static void
+judge_image(const json_t *attributes, const Marketplace *market, json_t *issues)
+{
+	const json_t *image = attribute_instance(attributes, "main_product_image_locator", "marketplace_id", market->id);
+	const char *address = json_get_text(image, "media_location");
+
+	if (address != NULL && strstr(address, "missing") != NULL)
+		json_array_append_new(issues, issue_new("20005", "WARNING", "main_product_image_locator", market, "INVALID_IMAGE",
+												"The image could not be fetched."));
+}
+
 static void
 judge_sku(const char *sku, const Marketplace *market, json_t *issues)
 {
@@ -188,9 +247,12 @@ verdict_issues(const Item *item, const json_t *attributes, const Marketplace *ma
 	if (item != NULL && attribute_instance(attributes, "merchant_suggested_asin", "marketplace_id", market->id) == NULL &&
 		attribute_instance(attributes, "externally_assigned_product_identifier", "marketplace_id", market->id) == NULL)
 		known_asin(item, asin);
-	if (asin[0] != '\0' || match_page(attributes, market, asin, issues))
+	if (asin[0] != '\0' || match_page(item, attributes, market, asin, issues))
 		judge_page(asin, market, issues);
 	judge_price(attributes, market, issues);
+	judge_image(attributes, market, issues);
+	if (item != NULL)
+		judge_relation(item, attributes, market, issues);
 	if (item != NULL)
 		judge_sku(item->sku, market, issues);
 	return issues;

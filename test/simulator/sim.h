@@ -33,6 +33,7 @@ void catalog_search(Call *call);
 void catalog_get(Call *call);
 bool catalog_exists(const char *asin);
 bool catalog_ean(const char *asin, char ean[14]);
+void catalog_new_page(const char *key, char asin[11]);
 int catalog_match(const char *type, const char *identifier, char asins[2][11]);
 CatalogOutcome catalog_outcome(const char *ean);
 void catalog_title(const char *asin, char *out, size_t room);
