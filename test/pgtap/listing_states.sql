@@ -17,7 +17,7 @@ select count(*) from claim('searchListingsItems') \g /dev/null
 select answer('searchListingsItems', 200, '{"numberOfResults": 0, "items": []}') \g /dev/null
 select results_eq($$select title, reason, remedy, for_sale, next, next_at > now() from amzmp.listing_status$$,
     $$values ('rejected', 'the product has neither an ASIN nor a barcode',
-        'Give the product an ASIN or a barcode in the shop, or select amzmp.publish(channel, sku, asin).', false, 'tried again', true)$$,
+        'Give the product one in the shop, or select amzmp.publish(channel, sku, asin).', false, 'tried again', true)$$,
     'a rejection says why, what to do, and when it is tried again');
 
 /* ---- deactivated for its price ---- */
