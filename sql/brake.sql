@@ -77,7 +77,7 @@ create table amzmp.brake_count (
 comment on table amzmp.brake_count is 'Inner: how many offers changed in each minute of the brake''s window.';
 comment on column amzmp.brake_count.account_id is 'The account.';
 comment on column amzmp.brake_count.channel_id is 'The channel.';
-comment on column amzmp.brake_count.facet is 'price, stock or stop.';
+comment on column amzmp.brake_count.facet is 'price, stock or stop; live: the channel''s live offers, counted in that minute.';
 comment on column amzmp.brake_count.minute is 'The minute.';
 comment on column amzmp.brake_count.changes is 'How many offers changed in it.';
 
@@ -127,12 +127,12 @@ begin
         where not c.free
             and c.old_value is not null
             and (c.facet = 'price' or c.new_value = 0)
-            and not exists (
+            and (decided is null or not exists (
                 select
                 from amzmp.brake_batch as b
                 where (b.account_id, b.batch_id, b.facet) = (_brake_judged.account_id, _brake_judged.decided, c.facet)
                     and c.channel_id in (0, b.channel_id)
-            )
+            ))
     );
 end
 $$;
@@ -178,7 +178,7 @@ begin
     delete from amzmp.brake_item as i
     using amzmp.brake_batch as b
     where i.account_id = _brake_forget.account_id
-        and i.sku = any (skus)
+        and i.sku in (select u.sku from unnest(skus) as u (sku))
         and (b.account_id, b.batch_id) = (i.account_id, i.batch_id)
         and b.state <> 'released'
         and b.facet = any (facets)
@@ -266,20 +266,30 @@ begin
             join amzmp.brake_item as i using (account_id, batch_id)
             where b.account_id = _brake_excess.account_id
                 and b.state = 'held'
+        ), change as (
+            -- a price that is judged is that of an offer; a quantity may be that of several
+            select p.channel_id, c.sku, c.facet, c.old_value, c.new_value, c.changed_at,
+                c.changed_at is null or c.changed_at <= p.since as fresh
+            from unnest(judged) as c
+            join place as p using (channel_id)
+            where c.facet = 'price'
+            union all
+            select p.channel_id, c.sku, c.facet, c.old_value, c.new_value, c.changed_at, true
+            from unnest(judged) as c
+            join place as p on c.channel_id in (0, p.channel_id)
+            join amzmp.listing as l
+                on (l.account_id, l.channel_id, l.sku) = (p.account_id, p.channel_id, c.sku) and l.wanted and l.listed
+            where c.facet <> 'price'
         )
-        select l.channel_id, c.facet,
-            array_agg((l.channel_id, c.sku, c.facet, c.old_value, c.new_value, false)::amzmp.desired_change
+        select c.channel_id, c.facet,
+            array_agg((c.channel_id, c.sku, c.facet, c.old_value, c.new_value, false, c.changed_at)::amzmp.desired_change
                 order by c.sku) as changes,
             coalesce(array_agg(c.sku) filter (where h.sku is not null), '{}') as already,
-            count(*) filter (where h.sku is null
-                and (c.facet <> 'price' or l.desired_price_at is null or l.desired_price_at <= p.since))::integer as fresh
-        from unnest(judged) as c
-        join place as p on c.channel_id in (0, p.channel_id)
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id, l.sku) = (p.account_id, p.channel_id, c.sku) and l.wanted and l.listed
-        left join held as h on (h.channel_id, h.facet, h.sku) = (l.channel_id, c.facet, c.sku)
-        group by l.channel_id, c.facet
-        order by c.facet, l.channel_id
+            count(*) filter (where h.sku is null and c.fresh)::integer as fresh
+        from change as c
+        left join held as h using (channel_id, facet, sku)
+        group by c.channel_id, c.facet
+        order by c.facet, c.channel_id
     loop
         over := amzmp._brake_over(account_id, part.channel_id, part.facet, part.changes, part.already, part.fresh);
         excess := excess || array(
@@ -338,7 +348,6 @@ declare
     minimum constant integer := amzmp._setting_int(account_id, channel_id, 'brake_minimum');
     share constant numeric := amzmp._setting_numeric(account_id, channel_id, 'brake_share');
     changed bigint;
-    live bigint;
 begin
     if fresh > 0 then
         insert into amzmp.brake_count as k (account_id, channel_id, facet, minute, changes)
@@ -356,16 +365,41 @@ begin
     where (k.account_id, k.channel_id, k.facet) = (_brake_too_many.account_id, _brake_too_many.channel_id,
             _brake_too_many.facet)
         and k.minute > since - interval '1 minute';
-    if changed <= minimum or fresh = 0 then
-        return false;
-    end if;
+    return changed > minimum
+        and fresh > 0
+        and changed > share * amzmp._brake_live(account_id, channel_id);
+end
+$$;
 
-    select count(*) into live
-    from amzmp.listing as l
-    where (l.account_id, l.channel_id) = (_brake_too_many.account_id, _brake_too_many.channel_id)
-        and l.listed
-        and l.wanted;
-    return changed > share * live;
+-- How many live offers a channel has. They are counted once a minute at most: a large change comes in many portions.
+create function amzmp._brake_live(account_id bigint, channel_id bigint)
+    returns bigint
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    live integer;
+begin
+    select k.changes into live
+    from amzmp.brake_count as k
+    where (k.account_id, k.channel_id, k.facet, k.minute) = (_brake_live.account_id, _brake_live.channel_id, 'live',
+            date_trunc('minute', now()));
+    if live is null then
+        select count(*) into live
+        from amzmp.listing as l
+        where (l.account_id, l.channel_id) = (_brake_live.account_id, _brake_live.channel_id)
+            and l.listed
+            and l.wanted;
+        delete from amzmp.brake_count as k
+        where (k.account_id, k.channel_id, k.facet) = (_brake_live.account_id, _brake_live.channel_id, 'live');
+        insert into amzmp.brake_count (account_id, channel_id, facet, minute, changes)
+        values (_brake_live.account_id, _brake_live.channel_id, 'live', date_trunc('minute', now()), live)
+        on conflict do nothing;
+    end if;
+    return live;
 end
 $$;
 

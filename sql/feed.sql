@@ -172,7 +172,7 @@ comment on column amzmp.feed_message.ended_at is 'When the result came.';
  */
 create function amzmp._in_feeds(account_id bigint, skus text[])
     returns table (channel_id bigint, sku text, price numeric, quantity integer, overtaken_by integer)
-    rows 1
+    rows 1000
     language plpgsql
     stable
     parallel safe
@@ -190,13 +190,17 @@ begin
     end if;
     return query
     select m.channel_id, m.sku, m.price, m.quantity, m.overtaken_by
-    from amzmp.feed_message as m
+    from unnest(_in_feeds.skus) as k (sku)
+    cross join lateral (
+        select o.*
+        from amzmp.feed_message as o
+        where (o.account_id, o.sku) = (_in_feeds.account_id, k.sku)
+            and (o.result is null or o.result = 'unknown')
+        offset 0 -- SKU by SKU, however few messages the planner believes to be in flight
+    ) as m
     left join amzmp.listing as l
         on (l.account_id, l.channel_id, l.sku) = (m.account_id, m.channel_id, m.sku) and m.result is not null
-    where m.account_id = _in_feeds.account_id
-        and m.sku = any (_in_feeds.skus)
-        and (m.result is null or m.result = 'unknown')
-        and (m.result is null
+    where (m.result is null
             or m.ended_at > now() - interval '1 hour'
                 / (select a.time_scale::double precision from amzmp.account as a where a.account_id = m.account_id)
                 and coalesce(l.observed_at, '-infinity') <= m.ended_at);
@@ -206,7 +210,7 @@ $$;
 -- The least that feeds leave room for: stock below that may be sent though a feed carries the SKU's. One row a SKU.
 create function amzmp._stock_in_feeds(account_id bigint, skus text[])
     returns table (sku text, ceiling integer, overtaken boolean)
-    rows 1
+    rows 1000
     language sql
     stable
     parallel safe

@@ -18,62 +18,76 @@ as $$
 #variable_conflict use_column
 begin
     return query
-    with held as materialized (
+    with flying as materialized (
+        select f.channel_id, f.sku, f.price, f.quantity
+        from amzmp._in_feeds(_bulk_offers.account_id, _bulk_offers.skus) as f
+    ), flying_price as materialized (
+        select f.sku from flying as f where f.channel_id = _bulk_offers.channel_id and f.price is not null
+    ), flying_stock as materialized (
+        select f.sku from flying as f where f.quantity is not null
+    ), held as materialized (
         select p.kind, p.subject
         from amzmp.penalty as p
         where p.account_id = _bulk_offers.account_id
             and (p.kind, p.channel_id) in (('price', _bulk_offers.channel_id), ('stock', 0))
             and (p.gave_up or p.until > now())
-    ), flying as materialized (
-        select m.channel_id, m.sku, m.price, m.quantity
-        from amzmp._in_feeds(_bulk_offers.account_id, _bulk_offers.skus) as m
+    ), waiting as materialized (
+        select r.subject
+        from amzmp.request as r
+        where (r.account_id, r.subject_kind) = (_bulk_offers.account_id, 'listing')
+            and r.channel_id = _bulk_offers.channel_id
+            and r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
+    ), price_first as materialized (
+        select w.sku from amzmp._price_first(_bulk_offers.account_id, _bulk_offers.skus) as w
     ), offer as (
         select l.sku,
             case
                 when l.price_differs
-                    and not exists (select from held as h where (h.kind, h.subject) = ('price', l.sku))
-                    and not exists (
-                        select
-                        from flying as f
-                        where (f.channel_id, f.sku) = (l.channel_id, l.sku) and f.price is not null
-                    )
-                then round(l.desired_price, k.currency_decimals)
+                    and ('price', l.sku) not in (select h.kind, h.subject from held as h)
+                    and l.sku not in (select f.sku from flying_price as f)
+                then round(l.desired_price, c.currency_decimals)
             end as price,
             case
                 when i.quantity_differs
                     and i.desired_quantity > i.remote_quantity
                     and l.fulfillment = 'merchant'
-                    and w.sku is null
+                    and l.sku not in (select w.sku from price_first as w)
                     and not (i.in_flight_request is not null
                         and amzmp._in_flight(i.account_id, i.in_flight_request, '{}'))
-                    and not exists (select from held as h where (h.kind, h.subject) = ('stock', l.sku))
-                    and not exists (select from flying as f where f.sku = l.sku and f.quantity is not null)
+                    and ('stock', l.sku) not in (select h.kind, h.subject from held as h)
+                    and l.sku not in (select f.sku from flying_stock as f)
                 then i.desired_quantity
             end as quantity,
             least(l.desired_price_at, i.desired_quantity_at) as since, l.desired_terms as terms, i.desired_terms as stock_terms
-        from amzmp.channel as c
-        join amzmp.marketplace as k using (marketplace_id)
-        join amzmp.listing as l on (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
-        left join amzmp.inventory as i
-            on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
-        left join amzmp._price_first(_bulk_offers.account_id, _bulk_offers.skus) as w on w.sku = l.sku
-        where (c.account_id, c.channel_id) = (_bulk_offers.account_id, _bulk_offers.channel_id)
-            and c.active
-            and not c.dropped
-            and l.sku = any (_bulk_offers.skus)
-            and l.listed
+        from (
+            select x.account_id, x.channel_id, k.currency_decimals
+            from amzmp.channel as x
+            join amzmp.marketplace as k using (marketplace_id)
+            where (x.account_id, x.channel_id) = (_bulk_offers.account_id, _bulk_offers.channel_id)
+                and x.active
+                and not x.dropped
+        ) as c
+        cross join unnest(_bulk_offers.skus) as s (sku)
+        -- SKU by SKU, however few offers the planner believes to differ
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, s.sku)
+            offset 0
+        ) as l
+        left join lateral (
+            select o.*
+            from amzmp.inventory as o
+            where (o.account_id, o.sku, o.fulfillment_channel) = (c.account_id, s.sku, 'DEFAULT')
+            offset 0
+        ) as i on true
+        where l.listed
             and not (l.in_flight_request is not null and amzmp._in_flight(l.account_id, l.in_flight_request, '{}'))
     )
     select o.sku, o.price, o.terms, o.quantity, o.stock_terms, o.since
     from offer as o
     where num_nonnulls(o.price, o.quantity) > 0
-        and not exists (
-            select
-            from amzmp.request as r
-            where (r.account_id, r.subject_kind, r.subject) = (_bulk_offers.account_id, 'listing', o.sku)
-                and r.channel_id = _bulk_offers.channel_id
-                and r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
-        );
+        and o.sku not in (select w.subject from waiting as w);
 end
 $$;
 

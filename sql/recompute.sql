@@ -24,26 +24,29 @@ create type amzmp.desired_change as (
     facet text,             -- price, stock or stop (0: stopped, 1: no longer)
     old_value numeric,
     new_value numeric,
-    free boolean            -- the brake does not look: first offers, and SKUs that no channel wants any more
+    free boolean,           -- the brake does not look: first offers, and SKUs that no channel wants any more
+    changed_at timestamptz  -- when it was changed before; of prices alone
 );
 
 comment on type amzmp.desired_change is 'Inner: a change of a desired value that the brake is to judge.';
 
 /*
- * What the shop and the rules say about the price of each wanted offer, and what was wanted so far. given is the price
- * as it stands in the shop's row; calc.price is the one to send, null where there is none.
+ * What the shop and the rules say about the price of each wanted offer, and what the listing holds so far. given is the
+ * price as it stands in the shop's row; calc.price is the one to send, null where there is none.
  */
 create type amzmp.offer_price as (channel_id bigint, sku text, listed boolean, known boolean, desired numeric, given numeric,
-    calc amzmp.offer_calc, switches text[]);
+    calc amzmp.offer_calc, switches text[], desired_at timestamptz, terms jsonb, details jsonb, sends_price boolean,
+    sends_details boolean, recompute_at timestamptz, rejected boolean);
 
 comment on type amzmp.offer_price is 'Inner: what the shop and the rules say about an offer.';
 
 /*
  * What the shop and the rules say about the stock of each SKU. calc.available is what may be offered, null where the shop
  * does not say. A row that is gone or inactive offers nothing; a source that cannot be read leaves its rows as they were.
+ * The last three are what the inventory holds so far.
  */
 create type amzmp.offer_stock as (sku text, listed boolean, desired integer, wanted boolean, known boolean, calc amzmp.stock_calc,
-    sends boolean);
+    sends boolean, terms jsonb, damping integer, sent boolean);
 
 comment on type amzmp.offer_stock is 'Inner: what the shop and the rules say about the stock of a SKU.';
 
@@ -56,17 +59,17 @@ create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, de
 as $$
 declare
     offered text[];
+    still text[];
     prices amzmp.offer_price[];
     stocks amzmp.offer_stock[];
     wanted amzmp.desired_change[];
     passed amzmp.desired_change[];
 begin
     perform amzmp._list_by_rule(account_id, skus, cause);
-    offered := amzmp._offered_skus(account_id, skus);
+    offered := amzmp._lock_offered(account_id, skus);
     if offered = '{}' then
         return;
     end if;
-    perform amzmp._lock_skus(account_id, offered);
     perform amzmp._stop_by_rule(account_id, offered, cause, decided);
     prices := amzmp._shop_prices(account_id, offered);
     stocks := amzmp._shop_quantities(account_id, offered);
@@ -78,32 +81,41 @@ begin
     perform amzmp._set_stock_terms(account_id, stocks);
     perform amzmp._set_clock(account_id, prices, stocks);
     perform amzmp._report_incomplete(account_id, offered, prices, stocks);
-    perform amzmp._try_identified(account_id, offered, cause);
-    perform amzmp._try_rejected(account_id, passed, cause);
-    perform amzmp._try_content(account_id, offered, cause);
+    still := array(select distinct p.sku from unnest(prices) as p where p.rejected);
+    if still <> '{}' then
+        perform amzmp._try_identified(account_id, still, cause);
+        perform amzmp._try_rejected(account_id, passed, cause);
+        perform amzmp._try_content(account_id, still, cause);
+    end if;
     perform amzmp._plan_sends(account_id, offered);
 end
 $$;
 
 comment on function amzmp._recompute(bigint, text[], jsonb, bigint) is 'Inner: bring desired prices and quantities of these SKUs up to date. decided: a batch of the brake that a person has just released, which passes.';
 
--- Most products of a shop may not be offered at all; these are, or were.
-create function amzmp._offered_skus(account_id bigint, skus text[])
+-- Most products of a shop may not be offered at all; these are, or were. Locked as amzmp._lock_skus does.
+create function amzmp._lock_offered(account_id bigint, skus text[])
     returns text[]
     language plpgsql
-    stable
-    parallel safe
+    volatile
+    parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    offered text[];
 begin
-    return array(
-        select i.sku
-        from amzmp.inventory as i
-        where i.account_id = _offered_skus.account_id
-            and i.sku = any (_offered_skus.skus)
-        order by i.sku
-    );
+    select array_agg(i.sku)
+    into offered
+    from (
+        select x.sku
+        from amzmp.inventory as x
+        where x.account_id = _lock_offered.account_id
+            and x.sku = any (_lock_offered.skus)
+        order by x.sku, x.fulfillment_channel
+        for no key update
+    ) as i;
+    return coalesce(offered, '{}');
 end
 $$;
 
@@ -147,15 +159,20 @@ as $$
 declare
     next timestamptz;
 begin
+    with stock as materialized (
+        select s.sku, (s.calc).again_at as at
+        from unnest(stocks) as s
+        where (s.calc).again_at is not null
+    ), offer as (
+        select p.channel_id, p.sku, p.recompute_at, least((p.calc).again_at, s.at) as at
+        from unnest(prices) as p
+        left join stock as s using (sku)
+    )
     update amzmp.listing as l
-    set recompute_at = n.at
-    from unnest(prices) as p
-    left join unnest(stocks) as s on s.sku = p.sku
-    cross join lateral (
-        select least((p.calc).again_at, (s.calc).again_at) as at
-    ) as n
-    where (l.account_id, l.channel_id, l.sku) = (_set_clock.account_id, p.channel_id, p.sku)
-        and l.recompute_at is distinct from n.at;
+    set recompute_at = o.at
+    from offer as o
+    where (l.account_id, l.channel_id, l.sku) = (_set_clock.account_id, o.channel_id, o.sku)
+        and o.recompute_at is distinct from o.at;
 
     select min(l.recompute_at) into next
     from amzmp.listing as l

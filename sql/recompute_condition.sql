@@ -70,7 +70,7 @@ declare
     part record;
 begin
     changes := array(
-        select (s.channel_id, s.sku, 'stop', s.wanted::integer, (s.reason is null)::integer, not s.listed or s.reason is null)::amzmp.desired_change
+        select (s.channel_id, s.sku, 'stop', s.wanted::integer, (s.reason is null)::integer, not s.listed or s.reason is null, null)::amzmp.desired_change
         from unnest(stops) as s
         where s.wanted = (s.reason is not null)
     );

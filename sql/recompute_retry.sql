@@ -124,7 +124,7 @@ begin
             select n.channel_id, n.subject as sku, n.kind, n.code
             from amzmp.penalty as n
             where n.account_id = _report_incomplete.account_id
-                and n.subject = any (skus)
+                and n.subject in (select u.sku from unnest(skus) as u (sku))
                 and n.kind in ('price', 'stock')
                 and n.code in ('NO_PRICE', 'NO_STOCK')
         )

@@ -12,7 +12,7 @@
  */
 create function amzmp._rules_for(account_id bigint, skus text[])
     returns table (channel_id bigint, sku text, compiled jsonb, origin jsonb)
-    rows 20
+    rows 1000
     language plpgsql
     stable
     parallel safe

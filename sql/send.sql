@@ -21,7 +21,7 @@
  */
 create function amzmp._price_first(account_id bigint, skus text[])
     returns table (sku text, wait_until timestamptz)
-    rows 20
+    rows 1000
     language plpgsql
     stable
     parallel safe
@@ -106,7 +106,7 @@ $$;
  */
 create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[])
     returns table (channel_id bigint, sku text, priority smallint, not_before timestamptz, cause jsonb)
-    rows 20
+    rows 1000
     language plpgsql
     stable
     parallel safe
@@ -114,6 +114,8 @@ create function amzmp._due_sends(account_id bigint, skus text[], finished bigint
 as $$
 #variable_conflict use_column
 begin
+    -- The planner believes that few rows differ, which is so but for the large changes for which this must be quick. Each
+    -- "offset 0" keeps to looking up SKU by SKU, each "not in" to a hash; both are linear, whatever it believes.
     return query
     with flying as materialized (
         select f.channel_id, f.sku
@@ -122,37 +124,62 @@ begin
     ), price as (
         select l.channel_id, l.sku, 40 as priority, now() as not_before, l.cause
         from amzmp.channel as c
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id) = (c.account_id, c.channel_id) and l.sku = any (_due_sends.skus)
+        cross join unnest(_due_sends.skus) as k (sku)
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
+            offset 0
+        ) as l
         where c.account_id = _due_sends.account_id
             and c.active
             and not c.dropped
             and l.price_differs
-            and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
-            and not amzmp._penalised(l.account_id, 'price', l.channel_id, l.sku)
+            and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
+            and not exists (
+                select
+                from amzmp.penalty as p
+                where (p.account_id, p.kind, p.channel_id, p.subject) = (l.account_id, 'price', l.channel_id, l.sku)
+                    and (p.gave_up or p.until > now())
+            )
     ), details as (
         select l.channel_id, l.sku, 50 as priority, now() as not_before, l.cause
         from amzmp.channel as c
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id) = (c.account_id, c.channel_id) and l.sku = any (_due_sends.skus)
+        cross join unnest(_due_sends.skus) as k (sku)
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
+            offset 0
+        ) as l
         where c.account_id = _due_sends.account_id
             and c.active
             and not c.dropped
             and l.details_differ
-            and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
-            and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
+            and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
+            and not exists (
+                select
+                from amzmp.penalty as p
+                where (p.account_id, p.kind, p.channel_id, p.subject) = (l.account_id, 'details', l.channel_id, l.sku)
+                    and (p.gave_up or p.until > now())
+            )
     ), content as (
         select l.channel_id, l.sku, 55 as priority, now() as not_before, l.cause
         from amzmp.channel as c
-        join amzmp.listing_content as d
-            on (d.account_id, d.channel_id) = (c.account_id, c.channel_id) and d.sku = any (_due_sends.skus)
+        cross join unnest(_due_sends.skus) as k (sku)
+        cross join lateral (
+            select o.*
+            from amzmp.listing_content as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
+            offset 0
+        ) as d
         join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (d.account_id, d.channel_id, d.sku)
         where c.account_id = _due_sends.account_id
             and c.active
             and not c.dropped
             and d.differs
             and amzmp._content_ready(d, l)
-            and not exists (select from flying as f where (f.channel_id, f.sku) = (l.channel_id, l.sku))
+            and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
@@ -162,20 +189,34 @@ begin
                 else 30
             end as priority,
             coalesce(w.wait_until, now()) as not_before, i.cause
-        from amzmp.inventory as i
+        from unnest(_due_sends.skus) as k (sku)
+        cross join lateral (
+            select o.*
+            from amzmp.inventory as o
+            where (o.account_id, o.sku) = (_due_sends.account_id, k.sku)
+            offset 0
+        ) as i
         join amzmp.channel as c
             on c.account_id = i.account_id and c.active and not c.dropped
         join amzmp.listing as l
             on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)
         left join amzmp._price_first(_due_sends.account_id, _due_sends.skus) as w on w.sku = i.sku
         left join amzmp._stock_in_feeds(_due_sends.account_id, _due_sends.skus) as s on s.sku = i.sku
-        where i.account_id = _due_sends.account_id
-            and i.sku = any (_due_sends.skus)
-            and amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
+        where amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
             and l.listed
             and l.fulfillment = 'merchant'
-            and not amzmp._penalised(i.account_id, 'stock', 0, i.sku)
-            and not amzmp._in_flight(i.account_id, i.in_flight_request, finished)
+            and not exists (
+                select
+                from amzmp.penalty as p
+                where (p.account_id, p.kind, p.channel_id, p.subject) = (i.account_id, 'stock', 0, i.sku)
+                    and (p.gave_up or p.until > now())
+            )
+            and not exists (
+                select
+                from amzmp.request as r
+                where (r.account_id, r.request_id) = (i.account_id, i.in_flight_request)
+                    and r.request_id <> all (finished)
+            )
         order by i.sku, not l.price_differs, not l.wanted, l.channel_id
     )
     select n.channel_id, n.sku, min(n.priority)::smallint, min(n.not_before),
@@ -283,9 +324,7 @@ begin
     ), fresh as (
         select d.*, row_number() over (order by d.priority, d.not_before, d.sku) as place
         from due as d
-        where not exists (
-            select from waiting as w where (w.channel_id, w.subject) = (d.channel_id, d.sku)
-        )
+        where (d.channel_id, d.sku) not in (select w.channel_id, w.subject from waiting as w)
     ), added as (
         insert into amzmp.request (account_id, operation, priority, not_before, params, render, handler, subject_kind,
             subject, channel_id, cause)
