@@ -239,6 +239,7 @@ begin
          where o.account_id = acc and o.amazon_order_id = id;
         perform amzmp._settle_reservations(acc, array[id], false);
         perform amzmp._log(acc, 0, 'error', 'order', id, 'the shop''s stock could not be changed: ' || message);
+        perform amzmp._cancel_failed(acc, id);
         return;
     end if;
 
@@ -298,6 +299,9 @@ begin
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
     perform amzmp._settle_reservations(acc, array[id], false);
     perform amzmp._log(acc, channel, 'info', 'order', id, 'delivered to the shop' || coalesce(' as ' || $3, ''));
+    perform amzmp._acknowledge_delivered(acc, id);
+    perform amzmp._settle_cancellations(acc, array[id]);
+    perform amzmp._queue_shipment_rows(acc, array[id]);
 end
 $$;
 
@@ -320,6 +324,7 @@ begin
     returning o.channel_id into channel;
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
     perform amzmp._log(acc, channel, 'error', 'order', id, 'the delivery function failed: ' || message);
+    perform amzmp._cancel_failed(acc, id);
 end
 $$;
 
@@ -510,7 +515,7 @@ begin
     if coalesce(amazon_sku, '') = '' then
         perform amzmp._fail('AZ202', 'the SKU at Amazon is missing', null, 'See amzmp.unknown_item for those that wait.');
     end if;
-    if exists (select from amzmp.source s where s.account_id = acc)
+    if exists (select from amzmp.source s where s.account_id = acc and s.kind = 'product')
         and not exists (select from amzmp.product p where p.account_id = acc and p.sku = _link_item.sku and not p.gone) then
         perform amzmp._fail('AZ202', format('the shop has no SKU %L', sku), null,
             'Name a SKU of an attached source; amzmp.product lists them.');

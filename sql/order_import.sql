@@ -358,6 +358,7 @@ begin
            set pages = c.pages + 1, window_end = page_end, window_open = false,
                watermark = greatest(c.watermark, coalesce(page_end, c.window_started_at - interval '2 minutes'))
          where c.account_id = current.account_id;
+        perform amzmp._orders_were_read(current.account_id);
     end if;
 end
 $$;
@@ -412,6 +413,7 @@ begin
             perform amzmp._log((answer.request).account_id, 0, 'warning', 'order', (answer.request).subject,
                 'the order could not be fetched',
                 jsonb_build_object('status', answer.status, 'code', answer.error_code));
+            perform amzmp._order_was_not_read((answer.request).account_id, (answer.request).subject, answer.error_code);
         end if;
     end loop;
 end

@@ -22,6 +22,7 @@ begin
     perform amzmp._settle_movements(account_id, ids);
     perform amzmp._settle_reservations(account_id, ids, stock_follows);
     perform amzmp._settle_claims(account_id, ids);
+    perform amzmp._settle_cancellations(account_id, ids);
     perform amzmp._settle_shipments(account_id, ids);
     if not stock_follows then
         perform amzmp._settle_states(account_id, ids);
@@ -40,7 +41,7 @@ create function amzmp._match_items(account_id bigint, order_ids text[]) returns 
     as $$
 declare
     acc alias for $1;
-    has_source boolean := exists (select from amzmp.source s where s.account_id = acc);
+    has_source boolean := exists (select from amzmp.source s where s.account_id = acc and s.kind = 'product');
     by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
 begin
     update amzmp.order_item i
@@ -319,6 +320,7 @@ begin
                  where i.account_id = o.account_id and i.amazon_order_id = o.amazon_order_id and i.shop_sku is null)
             when 'held_short_stock' then 'the order is held, the shop has less than it takes'
             else 'the order is held, the shop does not sell its product at present' end);
+    perform amzmp._cancel_failed(o.account_id, o.amazon_order_id);
     if o.import_state = 'held_unknown_item' then
         perform amzmp._queue_items(o.account_id, i.sku)
            from amzmp.order_item i

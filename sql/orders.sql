@@ -284,19 +284,19 @@ create table amzmp.order_hook (
     registered_by name not null,
     registered_at timestamptz not null default now(),
     primary key (account_id, channel_id, kind),
-    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery')),
+    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery', 'cancellation', 'return')),
     constraint order_hook_target_check check (
         kind = 'stock' and channel_id = 0 and num_nonnulls(function_name, relation_name) = 1
             and num_nonnulls(relation_name, key_column, stock_column) in (0, 3)
         or kind = 'item' and channel_id = 0 and function_name is not null and relation_name is null
-        or kind = 'delivery' and channel_id <> 0 and function_name is not null and relation_name is null
+        or kind in ('delivery', 'cancellation', 'return') and channel_id <> 0 and function_name is not null and relation_name is null
     )
 );
 
 comment on table amzmp.order_hook is 'The shop''s functions and columns that imported orders are handed to, and the role as which that is done.';
 comment on column amzmp.order_hook.account_id is 'The account.';
-comment on column amzmp.order_hook.channel_id is 'The channel whose orders are delivered; 0 for the account''s stock and items.';
-comment on column amzmp.order_hook.kind is 'stock (reduce_stock), item (create_items_with) or delivery (deliver_orders_to).';
+comment on column amzmp.order_hook.channel_id is 'The channel whose orders, cancellations or returns are handed over; 0 for the account''s stock and items.';
+comment on column amzmp.order_hook.kind is 'stock (reduce_stock), item (create_items_with), delivery (deliver_orders_to), cancellation (cancel_orders_with) or return (deliver_returns_to).';
 comment on column amzmp.order_hook.run_as is 'The role as which it is done.';
 comment on column amzmp.order_hook.function_name is 'The function, quoted and with its schema.';
 comment on column amzmp.order_hook.relation_name is 'The table or view whose stock is written, quoted and with its schema.';

@@ -38,6 +38,7 @@ create table amzmp.source (
     account_id bigint not null,
     source_id bigint not null default nextval('amzmp.source_id_seq'),
     channel_id bigint not null default 0,
+    kind text not null default 'product' check (kind in ('product', 'shipment')),
     relation text not null,
     expressions jsonb not null,
     filter text,
@@ -77,6 +78,7 @@ comment on table amzmp.source is 'A relation of the shop, attached to an account
 comment on column amzmp.source.account_id is 'The account.';
 comment on column amzmp.source.source_id is 'Number of the source.';
 comment on column amzmp.source.channel_id is 'The channel, or 0 for the account itself.';
+comment on column amzmp.source.kind is 'What its rows are: products (attach_source) or shipments (attach_shipments).';
 comment on column amzmp.source.relation is 'Table, view, materialised view, foreign or partitioned table, schema-qualified.';
 comment on column amzmp.source.expressions is 'What each value is read from: {"sku": …, "price": …}, SQL over the relation''s row.';
 comment on column amzmp.source.filter is 'Condition that a row must meet to be a product, or null.';

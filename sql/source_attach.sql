@@ -350,7 +350,7 @@ begin
         select s.source_id, s.relation
           from amzmp._resolve(_find_source.account_or_channel) r
           join amzmp.source s on s.account_id = r.account_id and s.channel_id = r.channel_id
-         where _find_source.relation is null or s.relation = _find_source.relation;
+         where case when _find_source.relation is null then s.kind = 'product' else s.relation = _find_source.relation end;
     get diagnostics found = row_count;
     if found <> 1 then
         perform amzmp._fail('AZ202',
@@ -364,7 +364,8 @@ $$;
 select amzmp._expose('amzmp._find_source(text, text)', 'amzmp_operator', 'The one source of an account or channel, or the one that is named. Used by watch.');
 
 create function amzmp._register_source(account_or_channel text, relation text, expressions jsonb, fields text, filter text,
-                                       sku text, sku_type text, stock_column text, run_as name) returns bigint
+                                       sku text, sku_type text, stock_column text, run_as name,
+                                       kind text default 'product') returns bigint
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -383,8 +384,8 @@ begin
                             'It must be allowed to log in and must not be a superuser.');
     end if;
     select r.account_id, r.channel_id into strict target from amzmp._resolve(_register_source.account_or_channel) r;
-    insert into amzmp.source (account_id, channel_id, relation, expressions, fields, filter, sku_type, stock_column, run_as)
-    values (target.account_id, target.channel_id, _register_source.relation,
+    insert into amzmp.source (account_id, channel_id, kind, relation, expressions, fields, filter, sku_type, stock_column, run_as)
+    values (target.account_id, target.channel_id, _register_source.kind, _register_source.relation,
             _register_source.expressions || jsonb_build_object('sku', _register_source.sku), _register_source.fields,
             _register_source.filter, _register_source.sku_type, _register_source.stock_column, _register_source.run_as)
     on conflict (account_id, channel_id, relation) do nothing
@@ -399,8 +400,8 @@ begin
     return new_id;
 end
 $$;
-select amzmp._expose('amzmp._register_source(text, text, jsonb, text, text, text, text, text, name)', 'amzmp_operator',
-    'Writes down a source for the calling role. Used by attach_source, which checks it first.');
+select amzmp._expose('amzmp._register_source(text, text, jsonb, text, text, text, text, text, name, text)', 'amzmp_operator',
+    'Writes down a source for the calling role. Used by attach_source and attach_shipments, which check it first.');
 
 -- A source may only be changed by the role that reads it or by a superuser.
 create function amzmp._check_source_owner(source_id bigint) returns amzmp.source
@@ -496,6 +497,7 @@ begin
     delete from amzmp.source_value x where x.account_id = s.account_id and x.source_id = s.source_id;
     delete from amzmp.source_change x where x.account_id = s.account_id and x.source_id = s.source_id;
     delete from amzmp.product_key x where x.account_id = s.account_id and x.source_id = s.source_id;
+    delete from amzmp.shipment_row x where x.account_id = s.account_id and x.source_id = s.source_id;
     delete from amzmp.source x where x.account_id = s.account_id and x.source_id = s.source_id;
     perform amzmp._drop_unneeded_watched();
     -- where another source of the account has the product it now speaks alone; elsewhere nothing changes

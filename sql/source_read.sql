@@ -347,6 +347,11 @@ declare
     changed text[];
     vanished text[];
 begin
+    if s.kind = 'shipment' then
+        perform amzmp._take_shipment_rows(s, _take_rows.skus, _take_rows.rows, _take_rows.cause);
+        perform amzmp._source_read(s);
+        return;
+    end if;
     changed := amzmp._store_rows(s, _take_rows.rows, _take_rows.cause);
     vanished := array(select unnest(_take_rows.skus) except select r.sku from unnest(_take_rows.rows) r);
     if vanished <> '{}' then
@@ -407,12 +412,16 @@ begin
         perform amzmp._note_failure(s, format('%s has no rows', s.relation));
         return;
     end if;
-    changed := amzmp._store_rows(s, _take_page.rows, cause);
+    if s.kind = 'shipment' then
+        perform amzmp._take_shipment_rows(s, null, _take_page.rows, cause);
+    else
+        changed := amzmp._store_rows(s, _take_page.rows, cause);
+    end if;
     update amzmp.product p set missing = true
      where p.account_id = s.account_id and p.source_id = s.source_id and not p.gone and not p.missing
        and p.sku > _take_page.after_sku and (last_sku is null or p.sku <= last_sku)
        and p.sku not in (select r.sku from unnest(_take_page.rows) r where r.sku is not null);
-    if s.rescan_force then
+    if s.rescan_force and s.kind = 'product' then
         changed := array(select distinct r.sku from unnest(_take_page.rows) r where r.sku <> '');
     end if;
     if changed <> '{}' then
