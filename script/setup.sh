@@ -15,7 +15,7 @@ packages=(
 	gcc libc6-dev make                                                      # build
 	postgresql-15 postgresql-client-15 postgresql-server-dev-15             # the server and its headers
 	libcurl4-openssl-dev libssl-dev libjansson-dev zlib1g-dev               # what the library links
-	libmicrohttpd-dev pkg-config                                            # the simulator
+	libmicrohttpd-dev libexpat1-dev pkg-config                              # the simulator
 	postgresql-15-cron postgresql-15-pgtap                                  # the clock; the tests' assertions
 	libtap-parser-sourcehandler-pgtap-perl                                  # pg_prove
 	clang-format-14 pgformatter                                             # the formats

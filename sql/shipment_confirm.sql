@@ -256,7 +256,7 @@ end
 $$;
 
 create function amzmp._confirm_shipment(account text, amazon_order_id text, carrier text default null, tracking text default null,
-    shipped_at timestamptz default now(), items jsonb default null, package_reference text default null,
+    shipped_at timestamptz default null, items jsonb default null, package_reference text default null,
     shipping_method text default null, force boolean default false)
     returns text
     language plpgsql
@@ -268,6 +268,7 @@ as $$
 declare
     o constant amzmp.orders := amzmp._order(account, amazon_order_id);
     named constant text := coalesce(carrier, amzmp._setting_text(o.account_id, o.channel_id, 'default_carrier'));
+    shipped constant timestamptz := coalesce(shipped_at, amzmp._now(o.account_id));
     reference constant text := coalesce(package_reference, amzmp._next_package(o.account_id, o.amazon_order_id));
     old amzmp.shipment;
     obstacle record;
@@ -276,7 +277,7 @@ begin
     select s.* into old
     from amzmp.shipment as s
     where (s.account_id, s.amazon_order_id, s.package_reference) = (o.account_id, o.amazon_order_id, reference);
-    obstacle := amzmp._shipping_obstacle(o, named, tracking, shipped_at, reference, old.package_reference is not null, force);
+    obstacle := amzmp._shipping_obstacle(o, named, tracking, shipped, reference, old.package_reference is not null, force);
     if obstacle.message is not null then
         perform amzmp._fail(obstacle.state, obstacle.message, null, obstacle.hint);
     end if;
@@ -287,11 +288,11 @@ begin
         end if;
         items := package.contents;
     end if;
-    perform amzmp._put_shipment(o, reference, named, tracking, shipped_at, coalesce(items, old.items), shipping_method, force,
+    perform amzmp._put_shipment(o, reference, named, tracking, shipped, coalesce(items, old.items), shipping_method, force,
         amzmp._caller(), null, null);
     return reference;
 end
 $$;
 
 select amzmp._expose('amzmp._confirm_shipment(text, text, text, text, timestamptz, jsonb, text, text, boolean)', 'amzmp_operator',
-    'Confirms a package to Amazon: everything that is open, or the items given as [{"orderItemId": …, "quantity": …}] or with "sku". Without a tracking number it goes by a feed. Returns the package''s number; the same number again corrects that package. Progress is in amzmp.shipment.');
+    'Confirms a package to Amazon: everything that is open, or the items given as [{"orderItemId": …, "quantity": …}] or with "sku". Without a tracking number it goes by a feed; without a time it was shipped now. Returns the package''s number; the same number again corrects that package. Progress is in amzmp.shipment.');

@@ -127,13 +127,19 @@ select is_empty($$select from amzmp.order_buyer where amazon_order_id = '411-000
 
 /* ---- shipments ---- */
 
+-- The orders' changes were read just now, so none is read again before it is shipped.
+insert into amzmp.order_cursor (account_id, watermark) values (:account_id, now())
+on conflict (account_id) do update set watermark = excluded.watermark;
+
 select arrives(:account_id, an_order('405-0000005-0000005', 'UNSHIPPED', 0, jsonb_build_array(item('51', 'MUG', 2, 0, 2), item('52', 'PEN', 4, 0, 4)))) \g /dev/null
 select arrives(:account_id, an_order('406-0000006-0000006', 'UNSHIPPED', 0, jsonb_build_array(item('61', 'MUG', 1)),
     '{"fulfillment": {"fulfillmentStatus": "UNSHIPPED", "fulfilledBy": "AMAZON"}}')) \g /dev/null
 select throws_ok($$select amzmp.confirm_shipment('orders', '499-0000000-0000000', 'DHL', 'T1')$$, 'AZ201', null, 'an unknown order cannot be shipped');
 select throws_ok($$select amzmp.confirm_shipment('orders', '406-0000006-0000006', 'DHL', 'T1')$$, 'AZ203', null, 'nor one that Amazon ships');
 select throws_ok($$select amzmp.confirm_shipment('orders', '402-0000002-0000002', 'DHL', 'T1')$$, 'AZ203', null, 'nor a pending one');
-select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'DHL', ' ')$$, 'AZ202', null, 'nor without a tracking number');
+select amzmp.set('orders', 'require_tracking', 'true') \g /dev/null
+select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'DHL', ' ')$$, 'AZ202', null, 'nor without a tracking number where one is required');
+select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005')$$, 'AZ202', 'the carrier is missing', 'nor without a carrier');
 select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'DHL', 'T1', now() + interval '1 day')$$, 'AZ202', null, 'nor in the future');
 select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'DHL', 'T1', items => '[{"orderItemId": "51", "quantity": 3}]')$$,
     'AZ202', '3 units of line 51 cannot be shipped, 2 are open', 'nor more than is open');

@@ -24,6 +24,7 @@ typedef struct Settings
 	double rate_scale;      /* multiplies every usage plan; 0 switches them off */
 	double verdict_delay;   /* virtual seconds from ACCEPTED to the verdict */
 	double order_lag;       /* searchOrders ends this many seconds before now */
+	double finance_lag;     /* transactions show this many seconds after they were posted */
 	double date_skew;       /* seconds added to the Date header */
 	bool strict_ship_date;  /* refuse a ship date before the purchase or in the future */
 	bool strict_user_agent; /* refuse a user agent that lacks the documented form */

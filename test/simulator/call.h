@@ -146,6 +146,7 @@ void rate_reset(void);
 void stats_arrival(const Call *call);
 void stats_finished(const Call *call);
 void stats_violation(const Call *call, const char *reason);
+void stats_note_violation(const char *what, const char *reason);
 void stats_overrun(const Call *call);
 void stats_count(const char *name);
 json_t *stats_json(void);

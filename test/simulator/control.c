@@ -66,9 +66,9 @@ static json_t *
 get_settings(Control *control)
 {
 	(void) control;
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale, "time_scale",
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale, "time_scale",
 					 clock_scale(), "verdict_delay", settings.verdict_delay, "order_lag", settings.order_lag,
-					 "date_skew", settings.date_skew, "strict_user_agent", settings.strict_user_agent,
+					 "finance_lag", settings.finance_lag, "date_skew", settings.date_skew, "strict_user_agent", settings.strict_user_agent,
 					 "strict_ship_date", settings.strict_ship_date, "restock_on_cancel", settings.restock_on_cancel,
 					 "compress", settings.compress);
 }
@@ -92,6 +92,7 @@ set_settings(Control *control)
 	settings.rate_scale = json_get_number(spec, "rate_scale", settings.rate_scale);
 	settings.verdict_delay = json_get_number(spec, "verdict_delay", settings.verdict_delay);
 	settings.order_lag = json_get_number(spec, "order_lag", settings.order_lag);
+	settings.finance_lag = json_get_number(spec, "finance_lag", settings.finance_lag);
 	settings.date_skew = json_get_number(spec, "date_skew", settings.date_skew);
 	settings.strict_user_agent = json_get_bool(spec, "strict_user_agent", settings.strict_user_agent);
 	settings.strict_ship_date = json_get_bool(spec, "strict_ship_date", settings.strict_ship_date);

@@ -26,12 +26,20 @@ feed_document_create(Call *call)
 	call_answer(call, 201, json_pack("{s:s, s:o}", "feedDocumentId", document->id, "url", document_url(document)));
 }
 
-/* JSON_LISTINGS_FEED has a plan of its own, five in five minutes, in place of the operation's. */
+/*
+ * JSON_LISTINGS_FEED has a plan of its own, five in five minutes, in place of the operation's; UPLOAD_VAT_INVOICE one of
+ * one in three seconds beside it.
+ */
 static bool
 take_plan(Call *call, const char *type)
 {
 	char key[300];
 
+	if (strcmp(type, "UPLOAD_VAT_INVOICE") == 0)
+	{
+		snprintf(key, sizeof(key), "UPLOAD_VAT_INVOICE|%s", call->seller->id);
+		return rate_take_named(call, key, 1.0 / 3, 1, "You exceeded your quota for invoices.") && rate_take(call);
+	}
 	if (strcmp(type, "JSON_LISTINGS_FEED") != 0)
 		return rate_take(call);
 	snprintf(key, sizeof(key), "JSON_LISTINGS_FEED|%s", call->seller->id);
@@ -69,10 +77,16 @@ work(Job *job)
 {
 	if (text_is_one_of(job->type, GONE_TYPES))
 		job_end(job, "FATAL");
-	else if (strcmp(job->type, "JSON_LISTINGS_FEED") != 0 || job->input->bytes == NULL || job->input->length == 0)
+	else if (job->input->bytes == NULL || job->input->length == 0)
 		job_end(job, "CANCELLED");
-	else
+	else if (feed_is_xml(job->type))
+		feed_xml_process(job);
+	else if (strcmp(job->type, "UPLOAD_VAT_INVOICE") == 0)
+		feed_invoice_process(job);
+	else if (strcmp(job->type, "JSON_LISTINGS_FEED") == 0)
 		feed_process(job);
+	else
+		job_end(job, "CANCELLED");
 }
 
 /* POST /feeds/2021-06-30/feeds */
@@ -85,6 +99,7 @@ feed_create(Call *call)
 		return;
 	job = job_new(call->seller, true, json_get_text(call->body, "feedType"), work);
 	job->market_ids = json_deep_copy(json_object_get(call->body, "marketplaceIds"));
+	job->options = json_deep_copy(json_object_get(call->body, "feedOptions"));
 	job->input = document_find(call->seller, json_get_text(call->body, "inputFeedDocumentId"));
 	call_answer(call, 202, json_pack("{s:s}", "feedId", job->id));
 }

@@ -192,6 +192,7 @@ main(int argc, char **argv)
 	settings = (Settings){.rate_scale = 1,
 						  .verdict_delay = 2,
 						  .order_lag = 120,
+						  .finance_lag = 5,
 						  .strict_user_agent = true,
 						  .strict_ship_date = true,
 						  .seed = 1,

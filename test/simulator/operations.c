@@ -178,6 +178,17 @@ static const Param get_summaries[] = {
 	{.name = NULL},
 };
 
+static const Param list_transactions[] = {
+	{.name = "postedAfter", .kind = PARAM_TIME},
+	{.name = "postedBefore", .kind = PARAM_TIME},
+	{.name = "marketplaceId", .kind = PARAM_TEXT},
+	{.name = "transactionStatus", .kind = PARAM_ENUM, .allowed = "DEFERRED,RELEASED,DEFERRED_RELEASED"},
+	{.name = "relatedIdentifierName", .kind = PARAM_ENUM, .allowed = "ORDER_ID,FINANCIAL_EVENT_GROUP_ID"},
+	{.name = "relatedIdentifierValue", .kind = PARAM_TEXT},
+	{.name = "nextToken", .kind = PARAM_TEXT},
+	{.name = NULL},
+};
+
 /* name, method, path, rate, burst, rate of the application, flags, parameters, handler */
 #define ITEM_PATH "/listings/2021-08-01/items/{sellerId}/{sku}"
 
@@ -211,6 +222,8 @@ const Operation operations[] = {
 	{"getFeeds", "GET", "/feeds/2021-06-30/feeds", 0.0222, 10, 0, 0, get_feeds, feeds_get, NULL},
 	{"getFeed", "GET", "/feeds/2021-06-30/feeds/{feedId}", 2, 15, 0, 0, none, feed_get, NULL},
 	{"cancelFeed", "DELETE", "/feeds/2021-06-30/feeds/{feedId}", 2, 15, 0, 0, none, feed_cancel, NULL},
+	{"listTransactions", "GET", "/finances/2024-06-19/transactions", 0.5, 10, 0, 0, list_transactions,
+	 finance_transactions, NULL},
 	{"createReport", "POST", "/reports/2021-06-30/reports", 0.0167, 15, 0, OPERATION_BODY, none, report_create, NULL},
 	{"getReports", "GET", "/reports/2021-06-30/reports", 0.0222, 10, 0, 0, get_reports, reports_get, NULL},
 	{"getReport", "GET", "/reports/2021-06-30/reports/{reportId}", 2, 15, 0, 0, none, report_get, NULL},

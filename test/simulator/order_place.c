@@ -291,11 +291,8 @@ set_text(char **target, const char *text)
 }
 
 static void
-cancel(Order *order, const json_t *spec)
+cancel_lines(Order *order, const char *by, const char *reason)
 {
-	const char *by = json_get_text(spec, "by");
-	const char *reason = json_get_text(spec, "reason");
-
 	order->status = "CANCELLED";
 	for (size_t i = 0; i < order->items.count; i++)
 	{
@@ -304,8 +301,24 @@ cancel(Order *order, const json_t *spec)
 		set_text(&line->cancel_by, by == NULL ? "BUYER" : by);
 		set_text(&line->cancel_reason, reason == NULL ? "Order created by mistake" : reason);
 	}
+}
+
+static void
+cancel(Order *order, const json_t *spec)
+{
+	cancel_lines(order, json_get_text(spec, "by"), json_get_text(spec, "reason"));
 	if (json_get_bool(spec, "restock", settings.restock_on_cancel))
 		give_back(order);
+}
+
+/* The seller cancels, by a feed. */
+void
+order_cancel(Order *order, const char *by, const char *reason)
+{
+	cancel_lines(order, by, reason);
+	if (settings.restock_on_cancel)
+		give_back(order);
+	order_touch(order);
 }
 
 static void
@@ -328,6 +341,7 @@ ship(Order *order)
 
 		line->shipped = line->confirmed = line->ordered;
 	}
+	finance_payment(order);
 }
 
 static void
@@ -341,6 +355,30 @@ deliver(const Order *order)
 		json_object_set_new(package, "packageStatus",
 							json_pack("{s:s, s:s}", "status", "DELIVERED", "detailedStatus", "DELIVERED"));
 	}
+}
+
+/* The buyer sends the first line back, or the one named: an entry for the returns reports. */
+static void
+send_back(const Order *order, const json_t *spec)
+{
+	const char *sku = json_get_text(spec, "sku");
+	const OrderItem *line = order->items.at[0];
+	const char *reason = json_get_text(spec, "reason");
+	const char *status = json_get_text(spec, "status");
+	char rma[12];
+
+	for (size_t i = 0; sku != NULL && i < order->items.count; i++)
+		if (strcmp(((OrderItem *) order->items.at[i])->sku, sku) == 0)
+			line = order->items.at[i];
+	random_text(rma, sizeof(rma) - 1);
+	json_array_append_new(
+		order->seller->returns,
+		json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:I}", "at", (json_int_t) clock_now(), "order",
+				  order->id, "rma", rma, "sku", line->sku, "asin", line->asin, "title", line->title, "quantity",
+				  (json_int_t) json_get_int(spec, "quantity", line->ordered), "reason",
+				  reason != NULL ? reason : order->fba ? "UNWANTED_ITEM" : "CR-UNWANTED_ITEM", "status",
+				  status != NULL ? status : order->fba ? "Unit returned to inventory" : "Approved", "fba", order->fba,
+				  "currency", order->market->currency, "ordered", (json_int_t) order->created));
 }
 
 /* POST /_control/orders/{id}/{action} */
@@ -362,10 +400,12 @@ order_control(Order *order, const char *action, const json_t *spec, char **probl
 		ship(order);
 	else if (strcmp(action, "deliver") == 0)
 		deliver(order);
+	else if (strcmp(action, "return") == 0)
+		send_back(order, spec);
 	else if (strcmp(action, "alias") == 0)
 		set_text(&order->seller_order_id, json_get_text(spec, "seller_order_id"));
 	else if (strcmp(action, "touch") != 0)
-		*problem = xstrdup("action is one of pay, cancel, cancel_request, ship, deliver, alias, touch");
+		*problem = xstrdup("action is one of pay, cancel, cancel_request, ship, deliver, return, alias, touch");
 	if (*problem != NULL)
 		return NULL;
 	order_touch(order);
@@ -383,5 +423,8 @@ order_control_json(const Order *order)
 	json_t *answer = order_json(order, all, true);
 
 	json_decref(all);
+	json_object_set_new(answer, "refunded", json_integer(order->refunded));
+	if (order->invoices != NULL)
+		json_object_set(answer, "invoices", order->invoices);
 	return answer;
 }

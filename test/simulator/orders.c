@@ -47,6 +47,7 @@ order_free(void *value)
 	json_decref(order->programs);
 	json_decref(order->packages);
 	json_decref(order->references);
+	json_decref(order->invoices);
 	free(order->buyer_name);
 	free(order->buyer_email);
 	free(order->buyer_company);

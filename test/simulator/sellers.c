@@ -21,6 +21,8 @@ seller_free(void *value)
 	json_decref(seller->absent);
 	json_decref(seller->suspended);
 	json_decref(seller->subscriptions);
+	json_decref(seller->transactions);
+	json_decref(seller->returns);
 	free(seller->store_name);
 	free(seller->region);
 	free(seller->plan);
@@ -56,6 +58,8 @@ seller_get(const char *id)
 	seller->absent = json_array();
 	seller->suspended = json_array();
 	seller->subscriptions = json_array();
+	seller->transactions = json_array();
+	seller->returns = json_array();
 	seller->items = table_new();
 	table_put(sellers, id, seller);
 	return seller;

@@ -9,6 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Some of Amazon's carrier codes; any other is refused, as Amazon does it. */
+#define CARRIERS                                                                                                       \
+	"Other,DHL,UPS,USPS,FedEx,DPD,GLS,Hermes,TNT,Deutsche Post,Royal Mail,Parcelforce,Yodel,La Poste,Chronopost,"      \
+	"Colissimo,Mondial Relay,Correos,SEUR,MRW,Poste Italiane,BRT,SDA,PostNL,bpost,InPost,PostNord,Canada Post,"        \
+	"Australia Post,Yamato,Sagawa,Japan Post,Aras Kargo,MNG Kargo,Yurtici Kargo"
+
+bool
+carrier_is_known(const char *code)
+{
+	return text_is_one_of(code, CARRIERS);
+}
+
 static OrderItem *
 find_line(const Order *order, const char *id)
 {
@@ -70,6 +82,8 @@ details_allowed(Call *call, const Order *order)
 		call_violation(call, 400, "InvalidInput", "carrierCode and trackingNumber are required.");
 	else if (strcmp(carrier, "Other") == 0 && json_object_get(package, "carrierName") == NULL)
 		call_violation(call, 400, "InvalidInput", "carrierCode Other requires carrierName.");
+	else if (!carrier_is_known(carrier))
+		call_fail(call, 400, "InvalidInput", "The carrierCode '%s' is not valid.", carrier);
 	else if (!time_parse(json_get_text(package, "shipDate"), &shipped))
 		call_violation(call, 400, "InvalidInput", "shipDate is not a date-time in ISO 8601.");
 	else if (strcmp(json_get_text(call->body, "marketplaceId"), order->market->id) != 0)
@@ -194,6 +208,8 @@ shipment_arrives(void *subject, json_t *package)
 		any = any || line->shipped > 0;
 	}
 	order->status = all ? "SHIPPED" : any ? "PARTIALLY_SHIPPED" : order->status;
+	if (all)
+		finance_payment(order);
 	order_touch(order);
 }
 
@@ -202,13 +218,56 @@ package_of(const json_t *detail)
 {
 	const char *name = json_get_text(detail, "carrierName");
 
-	return json_pack("{s:s, s:o, s:{s:s, s:s}, s:s, s:s, s:s*, s:s, s:O}", "packageReferenceId",
+	return json_pack("{s:s, s:o, s:{s:s, s:s}, s:s, s:s, s:s*, s:s*, s:O}", "packageReferenceId",
 					 json_get_text(detail, "packageReferenceId"), "createdTime", time_json(clock_now()),
 					 "packageStatus", "status", "SHIPPED", "detailedStatus", "PICKED_UP", "carrier",
 					 name != NULL ? name : json_get_text(detail, "carrierCode"), "shipTime",
 					 json_get_text(detail, "shipDate"), "shippingService", json_get_text(detail, "shippingMethod"),
 					 "trackingNumber", json_get_text(detail, "trackingNumber"), "packageItems",
 					 json_object_get(detail, "orderItems"));
+}
+
+/* A confirmation that was judged takes effect. */
+static void
+confirm(Order *order, const json_t *detail, const json_t *old_items)
+{
+	json_t *items = json_object_get(detail, "orderItems");
+
+	count_confirmed(order, old_items, -1);
+	count_confirmed(order, items, 1);
+	json_object_set(order->references, json_get_text(detail, "packageReferenceId"), items);
+	event_at(clock_now() + (Micros) (settings.verdict_delay * (double) SECOND), shipment_arrives, order,
+			 package_of(detail));
+}
+
+/* The same by a feed, which knows no reference: what is open and whole is shipped. Returns what is wrong, or NULL. */
+char *
+shipment_take(Order *order, json_t *detail)
+{
+	Call call = {0};
+	json_t *items = json_object_get(detail, "orderItems");
+	Micros shipped = 0;
+	char *problem = NULL;
+
+	if (!time_parse(json_get_text(detail, "shipDate"), &shipped))
+		return xstrdup("FulfillmentDate is not a date-time in ISO 8601.");
+	if (settings.strict_ship_date && (shipped > clock_now() + MINUTE || shipped < order->created - order->created % SECOND))
+		return xstrdup("FulfillmentDate is in the future or before the purchase.");
+	if (json_array_size(items) == 0)
+		for (size_t i = 0; i < order->items.count; i++)
+		{
+			const OrderItem *line = order->items.at[i];
+
+			if (line->ordered > line->confirmed)
+				json_array_append_new(items, json_pack("{s:s, s:I}", "orderItemId", line->id, "quantity",
+													   (json_int_t) (line->ordered - line->confirmed)));
+		}
+	if (order_allows(&call, order, false) && quantities_allowed(&call, order, items, NULL))
+		confirm(order, detail, NULL);
+	else
+		problem = xstrdup(json_get_text(json_array_get(call.errors, 0), "message"));
+	json_decref(call.errors);
+	return problem;
 }
 
 /* POST /orders/v0/orders/{orderId}/shipmentConfirmation */
@@ -226,11 +285,7 @@ shipment_confirm(Call *call)
 	old_items = json_object_get(order->references, reference);
 	if (!order_allows(call, order, old_items != NULL) || !quantities_allowed(call, order, items, old_items))
 		return;
-	count_confirmed(order, old_items, -1);
-	count_confirmed(order, items, 1);
-	json_object_set(order->references, reference, items);
-	event_at(clock_now() + (Micros) (settings.verdict_delay * (double) SECOND), shipment_arrives, order,
-			 package_of(detail));
+	confirm(order, detail, old_items);
 	call->status = 204;
 }
 

@@ -110,6 +110,26 @@ void order_touch(Order *order);
 Order *order_new(Seller *seller, const Marketplace *market);
 void order_fill_buyer(Order *order);
 
+/* ---- order_feed.c, finances.c ---- */
+OrderItem *order_line(const Order *order, const char *id);
+char *order_acknowledge(Order *order, const json_t *message, const char **code);
+char *order_fulfill(Order *order, const json_t *message, const char **code);
+char *order_adjust(Order *order, const json_t *message, const char **code);
+void order_cancel(Order *order, const char *by, const char *reason);
+char *shipment_take(Order *order, json_t *detail);
+bool carrier_is_known(const char *code);
+void finance_transactions(Call *call);
+void finance_payment(Order *order);
+void finance_refund(const Order *order, const json_t *message, int64_t sum);
+int64_t order_paid(const Order *order);
+
+/* ---- xml.c ---- */
+json_t *xml_parse(const char *bytes, size_t length);
+json_t *xml_child(const json_t *element, const char *name);
+const char *xml_text(const json_t *element, const char *name);
+bool xml_has_sequence(const json_t *element, const char *sequence);
+char *xml_escape(const char *text);
+
 /* ---- sellers.c ---- */
 void sellers_participations(Call *call);
 void sellers_account(Call *call);
@@ -177,6 +197,11 @@ void feeds_get(Call *call);
 void feed_cancel(Call *call);
 void feed_document_get(Call *call);
 void feed_process(Job *job);
+typedef char *(*OrderMessage)(Order *order, const json_t *message, const char **code);
+bool feed_is_xml(const char *type);
+void feed_xml_process(Job *job);
+void feed_xml_end(Job *job, const char *code, const char *why);
+void feed_invoice_process(Job *job);
 void report_create(Call *call);
 void report_get(Call *call);
 void reports_get(Call *call);

@@ -29,6 +29,8 @@ typedef struct Seller
 	List feeds;
 	List reports;
 	json_t *subscriptions; /* to notifications */
+	json_t *transactions;  /* what was booked: at, transaction */
+	json_t *returns;       /* what buyers send back: at, and the columns of the returns reports */
 } Seller;
 
 /* One SKU's offer in one marketplace. */
@@ -106,6 +108,9 @@ typedef struct Order
 	json_t *programs;
 	json_t *packages;
 	json_t *references; /* packageReferenceId of every confirmation -> items */
+	json_t *invoices;   /* options of the invoices that were uploaded, or NULL */
+	int64_t refunded;   /* minor units given back to the buyer */
+	bool paid_out;      /* its payment was booked */
 	List items;
 } Order;
 

@@ -152,6 +152,17 @@ stats_violation(const Call *call, const char *reason)
 		json_array_remove(violations, 0);
 }
 
+/* What is wrong with a document, which no call is to blame for any more. */
+void
+stats_note_violation(const char *what, const char *reason)
+{
+	if (counts == NULL)
+		stats_reset();
+	violation_count++;
+	json_array_append_new(violations,
+						  json_pack("{s:o, s:s, s:s}", "time", time_json(clock_now()), "operation", what, "reason", reason));
+}
+
 void
 stats_overrun(const Call *call)
 {
