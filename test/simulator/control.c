@@ -66,11 +66,11 @@ static json_t *
 get_settings(Control *control)
 {
 	(void) control;
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale, "time_scale",
-					 clock_scale(), "verdict_delay", settings.verdict_delay, "order_lag", settings.order_lag,
-					 "finance_lag", settings.finance_lag, "date_skew", settings.date_skew, "strict_user_agent", settings.strict_user_agent,
-					 "strict_ship_date", settings.strict_ship_date, "restock_on_cancel", settings.restock_on_cancel,
-					 "compress", settings.compress);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale,
+					 "time_scale", clock_scale(), "verdict_delay", settings.verdict_delay, "order_lag",
+					 settings.order_lag, "finance_lag", settings.finance_lag, "date_skew", settings.date_skew,
+					 "strict_user_agent", settings.strict_user_agent, "strict_ship_date", settings.strict_ship_date,
+					 "restock_on_cancel", settings.restock_on_cancel, "compress", settings.compress);
 }
 
 static json_t *

@@ -49,15 +49,15 @@ write_result(FILE *out, const char *id, const char *code, const char *text)
 static void
 finish(Job *job, const char *status, int processed, int failed, const char *results)
 {
-	char *text = xprintf(
-		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<AmazonEnvelope xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" "
-		"xsi:noNamespaceSchemaLocation=\"amzn-envelope.xsd\"><Header><DocumentVersion>1.02</DocumentVersion>"
-		"<MerchantIdentifier>%s</MerchantIdentifier></Header><MessageType>ProcessingReport</MessageType><Message>"
-		"<MessageID>1</MessageID><ProcessingReport><DocumentTransactionID>%s</DocumentTransactionID>"
-		"<StatusCode>Complete</StatusCode><ProcessingSummary><MessagesProcessed>%d</MessagesProcessed>"
-		"<MessagesSuccessful>%d</MessagesSuccessful><MessagesWithError>%d</MessagesWithError>"
-		"<MessagesWithWarning>0</MessagesWithWarning></ProcessingSummary>%s</ProcessingReport></Message></AmazonEnvelope>\n",
-		job->seller->id, job->id, processed, processed - failed, failed, results);
+	char *text =
+		xprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<AmazonEnvelope xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" "
+				"xsi:noNamespaceSchemaLocation=\"amzn-envelope.xsd\"><Header><DocumentVersion>1.02</DocumentVersion>"
+				"<MerchantIdentifier>%s</MerchantIdentifier></Header><MessageType>ProcessingReport</MessageType><Message>"
+				"<MessageID>1</MessageID><ProcessingReport><DocumentTransactionID>%s</DocumentTransactionID>"
+				"<StatusCode>Complete</StatusCode><ProcessingSummary><MessagesProcessed>%d</MessagesProcessed>"
+				"<MessagesSuccessful>%d</MessagesSuccessful><MessagesWithError>%d</MessagesWithError>"
+				"<MessagesWithWarning>0</MessagesWithWarning></ProcessingSummary>%s</ProcessingReport></Message></AmazonEnvelope>\n",
+				job->seller->id, job->id, processed, processed - failed, failed, results);
 
 	job->result = document_new(job->seller, "feed", "text/xml; charset=UTF-8");
 	document_fill(job->result, text, strlen(text), true);

@@ -76,16 +76,17 @@ transaction(const Order *order, const char *type, const char *description, int64
 static void
 post(const Order *order, json_t *made)
 {
-	json_array_append_new(order->seller->transactions, json_pack("{s:I, s:o}", "at", (json_int_t) clock_now(), "transaction", made));
+	json_array_append_new(order->seller->transactions,
+						  json_pack("{s:I, s:o}", "at", (json_int_t) clock_now(), "transaction", made));
 }
 
 static json_t *
 item(const Order *order, const OrderItem *line, int64_t total, json_t *breakdowns)
 {
 	return json_pack("{s:s, s:o, s:o, s:[{s:s, s:s, s:s, s:I, s:s}]}", "description", line->title, "totalAmount",
-					 amount(total, order), "breakdowns", breakdowns, "contexts", "contextType", "ProductContext", "asin",
-					 line->asin, "sku", line->sku, "quantityShipped", (json_int_t) line->ordered, "fulfillmentNetwork",
-					 order->fba ? "AFN" : "MFN");
+					 amount(total, order), "breakdowns", breakdowns, "contexts", "contextType", "ProductContext",
+					 "asin", line->asin, "sku", line->sku, "quantityShipped", (json_int_t) line->ordered,
+					 "fulfillmentNetwork", order->fba ? "AFN" : "MFN");
 }
 
 /* The order is shipped whole: what the buyer paid comes in, once. */
@@ -104,11 +105,11 @@ finance_payment(Order *order)
 						  breakdown("Sales", gross, order,
 									json_pack("[o, o]", breakdown("Product Charges", gross - order->shipping, order, NULL),
 											  breakdown("Shipping", order->shipping, order, NULL))));
-	json_array_append_new(
-		json_object_get(made, "breakdowns"),
-		breakdown("Expenses", -fee, order,
-				  json_pack("[o]", breakdown("Amazon Fees", -fee, order,
-											 json_pack("[o]", breakdown("Commission", -fee, order, NULL))))));
+	json_array_append_new(json_object_get(made, "breakdowns"),
+						  breakdown("Expenses", -fee, order,
+									json_pack("[o]",
+											  breakdown("Amazon Fees", -fee, order,
+														json_pack("[o]", breakdown("Commission", -fee, order, NULL))))));
 	for (size_t i = 0; i < order->items.count; i++)
 	{
 		const OrderItem *line = order->items.at[i];
@@ -132,11 +133,11 @@ finance_refund(const Order *order, const json_t *message, int64_t sum)
 	json_array_append_new(json_object_get(made, "breakdowns"),
 						  breakdown("Refunds", -sum, order,
 									json_pack("[o]", breakdown("Product Charges", -sum, order, NULL))));
-	json_array_append_new(
-		json_object_get(made, "breakdowns"),
-		breakdown("Expenses", fee, order,
-				  json_pack("[o]", breakdown("Amazon Fees", fee, order,
-											 json_pack("[o]", breakdown("Commission", fee, order, NULL))))));
+	json_array_append_new(json_object_get(made, "breakdowns"),
+						  breakdown("Expenses", fee, order,
+									json_pack("[o]",
+											  breakdown("Amazon Fees", fee, order,
+														json_pack("[o]", breakdown("Commission", fee, order, NULL))))));
 	json_array_foreach(json_object_get(message, "children"), i, child)
 	{
 		const char *id = xml_text(child, "MerchantAdjustmentItemID");
@@ -206,8 +207,8 @@ answer(Call *call, json_t *query, size_t skip)
 	}
 	if (seen > skip + PAGE)
 	{
-		char *token =
-			page_token(hash_text(call->seller->id, 7) & INT64_MAX, json_pack("[O, I]", query, (json_int_t) (skip + PAGE)));
+		char *token = page_token(hash_text(call->seller->id, 7) & INT64_MAX,
+								 json_pack("[O, I]", query, (json_int_t) (skip + PAGE)));
 
 		json_object_set_new(payload, "nextToken", json_string(token));
 		free(token);

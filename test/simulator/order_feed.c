@@ -118,8 +118,9 @@ package_of(const Order *order, const json_t *message)
 	json_array_foreach(json_object_get(message, "children"), i, child)
 	{
 		if (strcmp(json_get_text(child, "name"), "Item") == 0)
-			json_array_append_new(items, json_pack("{s:s, s:I}", "orderItemId", xml_text(child, "AmazonOrderItemCode"), "quantity",
-												   (json_int_t) strtoll(xml_text(child, "Quantity"), NULL, 10)));
+			json_array_append_new(items,
+								  json_pack("{s:s, s:I}", "orderItemId", xml_text(child, "AmazonOrderItemCode"),
+											"quantity", (json_int_t) strtoll(xml_text(child, "Quantity"), NULL, 10)));
 	}
 	do
 		snprintf(reference, sizeof(reference), "%d", number++);

@@ -371,14 +371,20 @@ send_back(const Order *order, const json_t *spec)
 		if (strcmp(((OrderItem *) order->items.at[i])->sku, sku) == 0)
 			line = order->items.at[i];
 	random_text(rma, sizeof(rma) - 1);
-	json_array_append_new(
-		order->seller->returns,
-		json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:I}", "at", (json_int_t) clock_now(), "order",
-				  order->id, "rma", rma, "sku", line->sku, "asin", line->asin, "title", line->title, "quantity",
-				  (json_int_t) json_get_int(spec, "quantity", line->ordered), "reason",
-				  reason != NULL ? reason : order->fba ? "UNWANTED_ITEM" : "CR-UNWANTED_ITEM", "status",
-				  status != NULL ? status : order->fba ? "Unit returned to inventory" : "Approved", "fba", order->fba,
-				  "currency", order->market->currency, "ordered", (json_int_t) order->created));
+	json_array_append_new(order->seller->returns,
+						  json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:I}", "at",
+									(json_int_t) clock_now(), "order", order->id, "rma", rma, "sku", line->sku, "asin",
+									line->asin, "title", line->title, "quantity",
+									(json_int_t) json_get_int(spec, "quantity", line->ordered), "reason",
+									reason != NULL ? reason
+									: order->fba   ? "UNWANTED_ITEM"
+												   : "CR-UNWANTED_ITEM",
+									"status",
+									status != NULL ? status
+									: order->fba   ? "Unit returned to inventory"
+												   : "Approved",
+									"fba", order->fba, "currency", order->market->currency, "ordered",
+									(json_int_t) order->created));
 }
 
 /* POST /_control/orders/{id}/{action} */

@@ -159,8 +159,8 @@ stats_note_violation(const char *what, const char *reason)
 	if (counts == NULL)
 		stats_reset();
 	violation_count++;
-	json_array_append_new(violations,
-						  json_pack("{s:o, s:s, s:s}", "time", time_json(clock_now()), "operation", what, "reason", reason));
+	json_array_append_new(violations, json_pack("{s:o, s:s, s:s}", "time", time_json(clock_now()), "operation", what,
+												"reason", reason));
 }
 
 void
