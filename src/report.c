@@ -2,9 +2,7 @@
  * report.c
  *	  The rows of a report that was downloaded: as jsonb, or straight into a table.
  *
- * A document is unpacked, decoded and cut into rows piece by piece (document.c, charset.c, table_text.c), so memory does
- * not grow with it. Its first row names the columns; which names those are here, whatever language Amazon wrote them in,
- * amzmp._report_columns says. Columns are found by name, never by their place.
+ * Both read it front to back (report_reader.c) and hold one row at a time.
  *
  *	_report_rows(account_id, document_id, type)           each row as an object; empty cells are left out
  *	_stage_report(account_id, document_id, type, table)   by COPY into a table, as many columns as it has; returns rows
@@ -15,7 +13,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/copy.h"
 #include "executor/spi.h"
@@ -33,185 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "charset.h"
-#include "document.h"
-#include "errcodes.h"
-#include "table_text.h"
-
-#define PIECE_BYTES (64 * 1024)
-
-typedef struct ReportReader
-{
-	DocumentReader *document;
-	Charset *charset;
-	MemoryContextCallback at_end;
-	TableText table;
-	bool ended; /* the document, not the table */
-	char *piece;
-	char *names[TABLE_MOST_FIELDS]; /* of the columns */
-	int columns;
-	int64 rows;
-} ReportReader;
-
-/*
- * Reading
- */
-
-static void
-close_charset(void *arg)
-{
-	ReportReader *reader = arg;
-
-	if (reader->charset != NULL)
-		charset_close(reader->charset);
-	reader->charset = NULL;
-}
-
-static char *
-content_type_of(int64 account_id, int64 document_id)
-{
-	Oid types[2] = {INT8OID, INT8OID};
-	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
-
-	SPI_execute_with_args("select content_type from amzmp.document where account_id = $1 and document_id = $2", 2,
-						  types, values, NULL, true, 1);
-	return SPI_processed == 1 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
-}
-
-static void
-feed(ReportReader *reader)
-{
-	Size read = document_next(reader->document, reader->piece, PIECE_BYTES);
-
-	reader->ended = read == 0;
-	table_text_make_room(&reader->table);
-	charset_decode(reader->charset, reader->piece, read, reader->ended, &reader->table.text);
-}
-
-static bool
-next_row(ReportReader *reader)
-{
-	while (!table_text_next(&reader->table, reader->ended))
-	{
-		if (reader->table.too_long)
-			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-							errmsg("a row of the report is longer than %zu bytes", TABLE_MOST_ROW),
-							errdetail("It is none of the tables that reports are.")));
-		if (reader->ended)
-			return false;
-		feed(reader);
-	}
-	return true;
-}
-
-/* UTF-8 in the server's encoding, what that lacks as "?". The result may be the argument. */
-static char *
-server_text(ReportReader *reader, char *utf8)
-{
-	int length = (int) strlen(utf8);
-	StringInfoData out;
-
-	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-		return utf8;
-	initStringInfo(&out);
-	while (length > 0)
-	{
-		Oid conversion = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
-		char *piece = palloc(length * MAX_CONVERSION_GROWTH + 1);
-		int used;
-
-		if (!OidIsValid(conversion))
-			return utf8;
-		used = pg_do_encoding_conversion_buf(conversion, PG_UTF8, GetDatabaseEncoding(), (unsigned char *) utf8, length,
-											 (unsigned char *) piece, length * MAX_CONVERSION_GROWTH + 1, true);
-		appendStringInfoString(&out, piece);
-		pfree(piece);
-		utf8 += used;
-		length -= used;
-		if (length > 0)
-		{
-			int bad = Min(pg_utf_mblen((unsigned char *) utf8), length);
-
-			appendStringInfoChar(&out, '?');
-			utf8 += bad;
-			length -= bad;
-		}
-	}
-	return out.data;
-}
-
-static ArrayType *
-headings(ReportReader *reader)
-{
-	Datum *values = palloc(sizeof(Datum) * reader->table.count);
-
-	for (int i = 0; i < reader->table.count; i++)
-		values[i] = CStringGetTextDatum(server_text(reader, reader->table.fields[i]));
-	return construct_array(values, reader->table.count, TEXTOID, -1, false, TYPALIGN_INT);
-}
-
-/* The first row, as our names. A document without one has no columns and no rows. */
-static void
-read_header(ReportReader *reader, const char *type)
-{
-	Oid types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum values[2] = {CStringGetTextDatum(type), (Datum) 0};
-	Datum *names;
-	bool isnull;
-
-	if (!next_row(reader))
-		return;
-	if (strchr("<{[", reader->table.fields[0][0]) != NULL && reader->table.fields[0][0] != '\0')
-		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("the report is no table"),
-						errdetail("It is XML or JSON."), errhint("amzmp.report_document() returns it as it is.")));
-	values[1] = PointerGetDatum(headings(reader));
-	if (SPI_execute_with_args("select amzmp._report_columns($1, $2)", 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not name the columns of a report");
-	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
-					  TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &reader->columns);
-	for (int i = 0; i < reader->columns; i++)
-		reader->names[i] = TextDatumGetCString(names[i]);
-}
-
-/* SPI is connected, and stays so until the reader is closed. */
-static ReportReader *
-report_open(int64 account_id, int64 document_id, const char *type)
-{
-	ReportReader *reader = palloc0(sizeof(ReportReader));
-
-	reader->charset = charset_open(content_type_of(account_id, document_id));
-	reader->at_end.func = close_charset;
-	reader->at_end.arg = reader;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &reader->at_end);
-	table_text_init(&reader->table);
-	reader->piece = palloc(PIECE_BYTES);
-	reader->document = document_open(account_id, document_id);
-	read_header(reader, type);
-	return reader;
-}
-
-static void
-report_close(ReportReader *reader)
-{
-	document_close(reader->document);
-	close_charset(reader);
-}
-
-/* The field in a column of the present row, NULL when the row is too short or the cell is empty. */
-static char *
-cell(const ReportReader *reader, int column)
-{
-	if (column < 0 || column >= reader->table.count || reader->table.fields[column][0] == '\0')
-		return NULL;
-	return reader->table.fields[column];
-}
-
-/* The name of a column; cells beyond the header have their number. */
-static const char *
-column_name(const ReportReader *reader, int column)
-{
-	return column < reader->columns ? reader->names[column] : psprintf("column-%d", column + 1);
-}
+#include "report_reader.h"
 
 /*
  * As jsonb
@@ -227,12 +46,12 @@ row_as_jsonb(ReportReader *reader)
 	{
 		JsonbValue value = {.type = jbvString};
 
-		if (cell(reader, i) == NULL)
+		if (report_cell(reader, i) == NULL)
 			continue;
-		value.val.string.val = unconstify(char *, column_name(reader, i));
+		value.val.string.val = unconstify(char *, report_column_name(reader, i));
 		value.val.string.len = (int) strlen(value.val.string.val);
 		pushJsonbValue(&state, WJB_KEY, &value);
-		value.val.string.val = server_text(reader, cell(reader, i));
+		value.val.string.val = report_text(report_cell(reader, i));
 		value.val.string.len = (int) strlen(value.val.string.val);
 		pushJsonbValue(&state, WJB_VALUE, &value);
 	}
@@ -254,13 +73,13 @@ amzmp_report_rows(PG_FUNCTION_ARGS)
 	SPI_connect();
 	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp report row", ALLOCSET_DEFAULT_SIZES);
-	while (reader->rows < after + most && next_row(reader))
+	while (reader->rows < after + most && report_next(reader))
 	{
 		MemoryContext old = MemoryContextSwitchTo(row_context);
 		bool nulls[2] = {false, false};
 		Datum values[2];
 
-		if (++reader->rows > after)
+		if (reader->rows > after)
 		{
 			values[0] = Int64GetDatum(reader->rows);
 			values[1] = row_as_jsonb(reader);
@@ -368,13 +187,13 @@ append_rest(Stage *stage)
 	initStringInfo(&json);
 	for (int i = 0; i < reader->table.count; i++)
 	{
-		if (stage->has_column[i] || cell(reader, i) == NULL)
+		if (stage->has_column[i] || report_cell(reader, i) == NULL)
 			continue;
 		appendStringInfoString(&json, first ? "{" : ", ");
 		first = false;
-		escape_json(&json, column_name(reader, i));
+		escape_json(&json, report_column_name(reader, i));
 		appendStringInfoString(&json, ": ");
-		escape_json(&json, server_text(reader, cell(reader, i)));
+		escape_json(&json, report_text(report_cell(reader, i)));
 	}
 	if (first)
 		appendStringInfoString(&stage->line, "\\N");
@@ -388,14 +207,14 @@ append_rest(Stage *stage)
 static void
 append_column(Stage *stage, const StageColumn *column)
 {
-	char *text = column->kind == STAGE_CELL ? cell(stage->reader, column->from) : NULL;
+	char *text = column->kind == STAGE_CELL ? report_cell(stage->reader, column->from) : NULL;
 
 	if (column->kind == STAGE_PLACE)
 		appendStringInfo(&stage->line, INT64_FORMAT, stage->reader->rows);
 	else if (column->kind == STAGE_REST)
 		append_rest(stage);
 	else if (text != NULL)
-		append_field(&stage->line, server_text(stage->reader, text));
+		append_field(&stage->line, report_text(text));
 	else
 		appendStringInfoString(&stage->line, "\\N");
 }
@@ -406,11 +225,10 @@ fill_line(Stage *stage, int wanted)
 {
 	resetStringInfo(&stage->line);
 	stage->given = 0;
-	while (stage->line.len < wanted && next_row(stage->reader))
+	while (stage->line.len < wanted && report_next(stage->reader))
 	{
 		MemoryContext old = MemoryContextSwitchTo(stage->row_context);
 
-		stage->reader->rows++;
 		for (int i = 0; i < stage->count; i++)
 		{
 			if (i > 0)
@@ -502,8 +320,8 @@ amzmp_report_shape(PG_FUNCTION_ARGS)
 	BlessTupleDesc(columns);
 	SPI_connect();
 	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
-	while (next_row(reader))
-		reader->rows++;
+	while (report_next(reader))
+		;
 	values[1] = Int64GetDatum(reader->rows);
 	ours = MemoryContextSwitchTo(caller);
 	names = palloc(sizeof(Datum) * Max(reader->columns, 1));
