@@ -40,7 +40,7 @@ create function amzmp._stage_report(account_id bigint, document_id bigint, type 
     set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'amzmp_stage_report';
 
-comment on function amzmp._stage_report(bigint, bigint, text, regclass) is 'Inner: copy the rows of a document into a table whose text columns are named as the report''s, with _ for -; "place" takes the row''s number, "rest" (jsonb) what has no column. Returns how many.';
+comment on function amzmp._stage_report(bigint, bigint, text, regclass) is 'Inner: copy the rows of a document into a table whose text columns are named as the report''s, with _ for -; "place" takes the row''s number, "digest" (bigint) one that is the same for the same cells, "rest" (jsonb) what has no column. Returns how many.';
 
 create function amzmp._report_shape(account_id bigint, document_id bigint, type text, out columns text[], out rows bigint)
     language c

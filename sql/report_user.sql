@@ -207,7 +207,7 @@ declare
 begin
     if r.ended_at is null then
         perform amzmp._fail('AZ203', format('report %s is under way', r.report_id), format('It is %s.', r.state));
-    elsif r.amazon_report_id is null then
+    elsif r.amazon_report_id is null and r.document_id is null then
         perform amzmp._fail('AZ203', format('report %s was never made', r.report_id), r.reason, 'Request it again.');
     end if;
     update amzmp.report as x

@@ -8,13 +8,15 @@
  *	_stage_report(account_id, document_id, type, table)   by COPY into a table, as many columns as it has; returns rows
  *
  * A table to stage into has text columns named as the report's, with _ for -, and may have "place" (integer: the row's
- * place) and "rest" (jsonb: all cells that have no column there). Nobody else knows the table: it is one of the task's own.
+ * place), "digest" (bigint: the same for the same cells) and "rest" (jsonb: all cells that have no column there). Nobody else
+ * knows the table: it is one of the task's own.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/copy.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -101,6 +103,7 @@ typedef enum StageKind
 {
 	STAGE_CELL,
 	STAGE_PLACE,
+	STAGE_DIGEST,
 	STAGE_REST
 } StageKind;
 
@@ -115,9 +118,10 @@ typedef struct Stage
 	ReportReader *reader;
 	StageColumn *columns;
 	int count;
-	bool has_column[TABLE_MOST_FIELDS]; /* does the table have one for this column of the report? */
-	StringInfoData line;                /* rows in the format of COPY */
-	int given;                          /* how much of it COPY has */
+	bool has_column[TABLE_MOST_FIELDS];  /* does the table have one for this column of the report? */
+	uint64 name_hash[TABLE_MOST_FIELDS]; /* of each column of the report */
+	StringInfoData line;                 /* rows in the format of COPY */
+	int given;                           /* how much of it COPY has */
 	MemoryContext row_context;
 } Stage;
 
@@ -141,6 +145,8 @@ stage_column(Stage *stage, const char *table_name)
 
 	if (strcmp(table_name, "place") == 0)
 		column.kind = STAGE_PLACE;
+	else if (strcmp(table_name, "digest") == 0)
+		column.kind = STAGE_DIGEST;
 	else if (strcmp(table_name, "rest") == 0)
 		column.kind = STAGE_REST;
 	for (int i = 0; column.kind == STAGE_CELL && i < stage->reader->columns && column.from < 0; i++)
@@ -156,6 +162,9 @@ static void
 find_columns(Stage *stage, TupleDesc table)
 {
 	stage->columns = palloc(sizeof(StageColumn) * table->natts);
+	for (int i = 0; i < stage->reader->columns; i++)
+		stage->name_hash[i] = hash_bytes_extended((const unsigned char *) stage->reader->names[i],
+												  (int) strlen(stage->reader->names[i]), 0);
 	for (int i = 0; i < table->natts; i++)
 		if (!TupleDescAttr(table, i)->attisdropped)
 			stage->columns[stage->count++] = stage_column(stage, NameStr(TupleDescAttr(table, i)->attname));
@@ -204,6 +213,24 @@ append_rest(Stage *stage)
 	}
 }
 
+/* The same for rows with the same cells in columns of the same names, in whatever order. */
+static uint64
+row_digest(const Stage *stage)
+{
+	const ReportReader *reader = stage->reader;
+	uint64 digest = 0;
+
+	for (int i = 0; i < reader->table.count; i++)
+	{
+		const char *text = report_cell(reader, i);
+		uint64 seed = i < reader->columns ? stage->name_hash[i] : (uint64) i;
+
+		if (text != NULL)
+			digest += hash_bytes_extended((const unsigned char *) text, (int) strlen(text), seed);
+	}
+	return digest;
+}
+
 static void
 append_column(Stage *stage, const StageColumn *column)
 {
@@ -211,6 +238,8 @@ append_column(Stage *stage, const StageColumn *column)
 
 	if (column->kind == STAGE_PLACE)
 		appendStringInfo(&stage->line, INT64_FORMAT, stage->reader->rows);
+	else if (column->kind == STAGE_DIGEST)
+		appendStringInfo(&stage->line, INT64_FORMAT, (int64) row_digest(stage));
 	else if (column->kind == STAGE_REST)
 		append_rest(stage);
 	else if (text != NULL)
