@@ -111,41 +111,6 @@ comment on table amzmp.account_access is 'Roles limited to some accounts; a role
 comment on column amzmp.account_access.account_id is 'An account that the role sees.';
 comment on column amzmp.account_access.role_name is 'The role that is limited.';
 
--- The first activation in a fresh installation confirms its identity; a restored dump or a clone waits (see health.sql).
-create table amzmp.identity (
-    singleton boolean primary key default true check (singleton),
-    system_identifier bigint not null,
-    database_oid oid not null,
-    node_identity text not null,
-    confirmed_at timestamptz not null,
-    confirmed_by name not null
-);
-comment on table amzmp.identity is 'Which server, database and node may send. A copy does not match and stays silent until confirm_identity().';
-comment on column amzmp.identity.singleton is 'Always true: there is one row at most.';
-comment on column amzmp.identity.system_identifier is 'The server''s number, made by initdb; a physical copy has the same.';
-comment on column amzmp.identity.database_oid is 'The database; another one after a restore, a clone or CREATE DATABASE … TEMPLATE.';
-comment on column amzmp.identity.node_identity is 'The setting amzmp.node_identity at that time; it is kept outside the data directory.';
-comment on column amzmp.identity.confirmed_at is 'When it was confirmed.';
-comment on column amzmp.identity.confirmed_by is 'Who confirmed it, by the first activate() or by confirm_identity().';
-
--- Inner: where we are.
-create function amzmp._here() returns table (system_identifier bigint, database_oid oid, node_identity text)
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    begin atomic
-    select c.system_identifier, d.oid, coalesce(current_setting('amzmp.node_identity', true), '')
-      from pg_control_system() c, pg_database d
-     where d.datname = current_database();
-    end;
-
--- Inner: sending is allowed only where the identity was confirmed.
-create function amzmp._is_fenced() returns boolean
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    begin atomic
-    select not exists (
-        select from amzmp.identity i, amzmp._here() h
-         where (i.system_identifier, i.database_oid, i.node_identity) = (h.system_identifier, h.database_oid, h.node_identity));
-    end;
-
 -- Inner: may a role see an account? SECURITY DEFINER because row policies call it as the reader.
 create function amzmp._may_see(account_id bigint, role_name name) returns boolean
     language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp
@@ -482,6 +447,7 @@ begin
     end if;
     perform amzmp._enable_defaults(target.account_id, target.channel_id);
     perform amzmp._log(target.account_id, target.channel_id, 'notice', 'account', account_or_channel, format('activated by %s', amzmp._caller()));
+    perform amzmp._read_back(target.account_id);    -- what was left in doubt
     perform amzmp._plan_sends(target.account_id);   -- what changed while it was off
     perform amzmp._wake();
     return case when target.channel_id = 0 then 'account active; now activate its channels' else 'channel active' end;
@@ -555,31 +521,3 @@ end
 $$;
 select amzmp._expose('amzmp._limit_role(name, text[])', 'amzmp_admin',
     'Limit a role (and its members) to some accounts, in functions and views. An empty array lifts the limit.');
-
--- Inner: the first activation in a fresh installation counts as confirmation.
-create function amzmp._first_identity() returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-begin
-    insert into amzmp.identity (system_identifier, database_oid, node_identity, confirmed_at, confirmed_by)
-    select h.system_identifier, h.database_oid, h.node_identity, now(), amzmp._caller() from amzmp._here() h
-     where not exists (select from amzmp.identity);
-    if amzmp._is_fenced() then
-        perform amzmp._fail('AZ203', 'this database is a copy: its identity is not confirmed', null, 'select amzmp.confirm_identity();');
-    end if;
-end
-$$;
-
-create function amzmp._confirm_identity() returns text
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-begin
-    delete from amzmp.identity;
-    insert into amzmp.identity (system_identifier, database_oid, node_identity, confirmed_at, confirmed_by)
-    select h.system_identifier, h.database_oid, h.node_identity, now(), amzmp._caller() from amzmp._here() h;
-    perform amzmp._wake();
-    return 'confirmed: this database sends from now on';
-end
-$$;
-select amzmp._expose('amzmp._confirm_identity()', 'amzmp_admin',
-    'This server, database and node may send. Needed once after a restore, a clone or the promotion of a standby with another amzmp.node_identity.');

@@ -42,6 +42,7 @@ create function amzmp._health() returns table (check_name text, state text, deta
 declare
     processes text := amzmp._processes();
     key_problem text := amzmp._key_usable();
+    identity constant text := amzmp._identity_state();
 begin
     return query values
         ('processes', case processes when 'running' then 'ok' when 'starting' then 'warning' else 'error' end, processes,
@@ -50,10 +51,14 @@ begin
                         when 'no sender' then 'Look into the server log; is max_worker_processes large enough?' end),
         ('key', case when key_problem is null then 'ok' else 'error' end, key_problem,
          case when key_problem is not null then 'Set amzmp.key_file, then select amzmp.create_key();' end),
-        ('identity', case when amzmp._is_fenced() then 'warning' else 'ok' end,
-         case when amzmp._is_fenced() then 'nothing is sent: the identity of this database is not confirmed' end,
-         case when amzmp._is_fenced() then case when exists (select from amzmp.identity)
-             then 'select amzmp.confirm_identity();' else 'select amzmp.activate(account);' end end);
+        ('identity', case identity when 'here' then 'ok' else 'warning' end,
+         case identity
+             when 'here' then (select format('in doubt about %s, which are being read back', amzmp._count_of(count(*), 'listing', 'listings'))
+                                 from amzmp.listing l where l.in_doubt having count(*) > 0)
+             when 'successor' then 'nothing is sent: this node is taking over'
+             else 'nothing is sent: the identity of this database is not confirmed' end,
+         case identity when 'copy' then 'select amzmp.confirm_identity();' when 'unconfirmed' then 'select amzmp.activate(account);'
+                       when 'successor' then 'Look again in ten seconds; if it stays so: select amzmp.confirm_identity();' end);
     return query select * from amzmp._clock_health();
     return query
         select 'account ' || a.name, case a.state when 'invalid' then 'error' else 'ok' end,

@@ -170,10 +170,11 @@ create table amzmp.listing (
     desired_terms jsonb,
     in_flight_terms jsonb,
     remote_terms jsonb,
+    in_doubt boolean not null default false,
     sends_price boolean not null default true,
     price_differs boolean not null
         generated always as (wanted and sends_price and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
-            and not is_parent and (step is null or step in ('price', 'stock'))
+            and not in_doubt and not is_parent and (step is null or step in ('price', 'stock'))
             and desired_price is not null and (desired_price is distinct from remote_price
                 or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
     desired_details jsonb,
@@ -182,7 +183,7 @@ create table amzmp.listing (
     sends_details boolean not null default true,
     details_differ boolean not null
         generated always as (wanted and sends_details and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
-            and not is_parent and (step is null or step in ('price', 'stock'))
+            and not in_doubt and not is_parent and (step is null or step in ('price', 'stock'))
             and desired_details is not null and desired_details is distinct from remote_details) stored,
     recompute_at timestamptz,
     stopped_by text,
@@ -210,6 +211,7 @@ create index listing_uncounted on amzmp.listing (account_id, sku) where uncounte
 create index listing_details_differ on amzmp.listing (account_id, channel_id, sku) where details_differ;
 create index listing_recompute on amzmp.listing (account_id, recompute_at) where recompute_at is not null;
 create index listing_read_due on amzmp.listing (account_id, read_due_at) where read_due_at is not null;
+create index listing_in_doubt on amzmp.listing (account_id, channel_id, sku) where in_doubt;
 create index listing_unwanted on amzmp.listing (account_id, channel_id, sku) where listed and not wanted;
 
 comment on table amzmp.listing is 'A SKU in a channel: its price and its state at Amazon. amzmp.offer shows the same with names and links.';
@@ -241,6 +243,7 @@ comment on column amzmp.listing.price_differs is 'Is there a price to send? True
 comment on column amzmp.listing.desired_terms is 'What shall travel with the price: minimum, maximum, sale, business price. Null: nothing was ever wanted.';
 comment on column amzmp.listing.in_flight_terms is 'Terms in a request whose answer is awaited.';
 comment on column amzmp.listing.remote_terms is 'Terms that we expect to be live. Null: unknown.';
+comment on column amzmp.listing.in_doubt is 'Is what Amazon has unknown until it is read back? So it is after a restore or a promotion, see confirm_identity.';
 comment on column amzmp.listing.sends_price is 'Is the price kept up to date? A rule''s send says.';
 comment on column amzmp.listing.desired_details is 'Condition and its note, list price, shipping template, where the shop or a rule names them. Null: nothing was ever named.';
 comment on column amzmp.listing.in_flight_details is 'Details in a request whose answer is awaited.';
@@ -279,9 +282,10 @@ create table amzmp.inventory (
     in_flight_terms jsonb,
     remote_terms jsonb,
     damping integer,
+    in_doubt boolean not null default false,
     sends boolean not null default true,
     quantity_differs boolean not null
-        generated always as (listed and sends and desired_quantity is not null
+        generated always as (listed and sends and not in_doubt and desired_quantity is not null
             and (desired_quantity is distinct from remote_quantity
                     and not coalesce(desired_quantity > damping and remote_quantity > damping, false)
                 or desired_terms is not null and desired_terms is distinct from remote_terms)) stored,
@@ -316,6 +320,7 @@ comment on column amzmp.inventory.desired_terms is 'Lead time and restock date, 
 comment on column amzmp.inventory.in_flight_terms is 'Lead time and restock date in a request whose answer is awaited.';
 comment on column amzmp.inventory.remote_terms is 'Lead time and restock date that Amazon accepted last. Null: unknown.';
 comment on column amzmp.inventory.damping is 'While both quantities are above it, their difference is not sent. A rule''s damping says.';
+comment on column amzmp.inventory.in_doubt is 'Is what Amazon has unknown until it is read back?';
 comment on column amzmp.inventory.sends is 'Is the quantity kept up to date? A rule''s send says.';
 comment on column amzmp.inventory.quantity_differs is 'Is there a quantity, a lead time or a restock date to send?';
 comment on column amzmp.inventory.cause is 'What changed the desired quantity last.';

@@ -286,6 +286,11 @@ begin
         lateral amzmp._asked_skus((a.request).params) as q (sku)
     where (l.account_id, l.channel_id, l.sku) = (_was_read.account_id, (a.request).channel_id, q.sku)
         and l.read_due_at is not null;
+
+    perform amzmp._end_doubt(_was_read.account_id, (a.request).channel_id,
+        array(select q.sku from amzmp._asked_skus((a.request).params) as q (sku)))
+    from unnest(answers) as a
+    where a.outcome <> 'lost';
 end
 $$;
 

@@ -119,6 +119,7 @@ begin
 end
 $$;
 
+-- A value that changes is sent at once, whatever is in doubt about what Amazon has.
 create function amzmp._set_desired(account_id bigint, changes amzmp.desired_change[], cause jsonb)
     returns void
     language plpgsql
@@ -131,6 +132,7 @@ begin
     update amzmp.inventory as i
     set desired_quantity = c.new_value::integer,
         desired_quantity_at = now(),
+        in_doubt = false,
         cause = _set_desired.cause
     from unnest(changes) as c
     where c.facet = 'stock'
@@ -139,6 +141,7 @@ begin
     update amzmp.listing as l
     set desired_price = c.new_value,
         desired_price_at = case when not c.free then now() end,
+        in_doubt = false,
         cause = _set_desired.cause
     from unnest(changes) as c
     where c.facet = 'price'

@@ -233,6 +233,7 @@ declare
     failed_text text;
 begin
     perform amzmp._recover_tasks();
+    perform amzmp._succeed();
     update amzmp.request r
        set state = case o.after_lost_answer when 'ask' then 'held' else 'due' end,
            in_doubt = true,

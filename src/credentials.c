@@ -25,6 +25,7 @@
 static char *credentials_dir = NULL;
 static char *allowed_hosts = NULL;
 static char *node_identity = NULL;
+static char *failover_partners = NULL;
 
 void
 credentials_define_settings(void)
@@ -37,6 +38,10 @@ credentials_define_settings(void)
 	DefineCustomStringVariable("amzmp.node_identity", "Name of this node, kept outside the data directory.",
 							   "A copy of the data directory does not have it, and so does not send.", &node_identity,
 							   "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("amzmp.failover_partners",
+							   "Values of amzmp.node_identity that go on for each other without being asked.",
+							   "A comma-separated list; one that is promoted reads back first what Amazon has.",
+							   &failover_partners, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void

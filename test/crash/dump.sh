@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A used database, dumped while its processes work and restored into an empty one: nothing is missing, secrets stay
-# sealed, privileges are as they were, and the copy is silent until it is confirmed.
+# sealed, privileges are as they were, and the copy is silent until it is confirmed. Then it reads back what Amazon has:
+# the original may have gone on.
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/shop.sh"
 
@@ -58,6 +59,9 @@ PGUSER=shopkeeper sql 'create table shop.product (sku text primary key, ean text
 	"select amzmp.reduce_stock('shop', 'shop.product')" "select amzmp.set('shop', 'buffer_stock', '2')" >/dev/null
 control POST orders '{"items": [{"sku": "SKU-1", "quantity": 1}], "count": 5, "ago": 600, "buyer_name": "Canary Buyer"}' >/dev/null
 sql "select amzmp.run_flow('get_orders', account => 'shop')" "select amzmp.run_flow('housekeeping', account => 'shop')" >/dev/null
+asin=$(control GET 'catalog/eans?count=1&outcome=single' | grep -o 'B0[A-Z0-9]*' | head -n 1)
+sql "call amzmp.wait('60 s')" "select amzmp.publish('DE', sku, '$asin') from unnest('{SKU-40,SKU-41}'::text[]) sku" \
+	"call amzmp.wait('60 s', 'settled')" >/dev/null
 look_at one two three
 sql "call amzmp.wait('60 s')"
 is "$(sql 'select count(*) from amzmp.orders')" 5 'the database is a used one'
@@ -82,12 +86,17 @@ for format in plain custom; do
 	wait_for 20 within $database sql_says "select state from amzmp.health() where check_name = 'processes'" ok
 	is "$(within $database sql "select state from amzmp.health() where check_name = 'identity'")" warning 'the copy may not send'
 	within $database fails 'nor be activated' sql "select amzmp.activate('shop')"
+	control POST listings '{"sku": "SKU-40", "price": 12.5, "marketplace": "DE"}' >/dev/null
 	control POST stats/reset '{}' >/dev/null
-	within $database sql 'select amzmp.confirm_identity()' "select amzmp.activate('shop')" "select amzmp.activate('DE')" >/dev/null
+	like "$(within $database sql 'select amzmp.confirm_identity()')" '2 listings in 1 channel' 'confirming says what will be read back'
+	within $database sql "select amzmp.activate('shop')" "select amzmp.activate('DE')" >/dev/null
 	within $database look_at "from-$format"
 	within $database sql_becomes 30 "select count(*) from amzmp.request_log where params ->> 'sku' = 'from-$format'" 1
 	pass 'confirmed, it works'
-	within $database sql 'update shop.product set stock = stock + 5' "call amzmp.wait('30 s')"
+	within $database sql_becomes 30 "select not exists (select from amzmp.listing where in_doubt or price_differs)" t
+	within $database sql "call amzmp.wait('60 s')"
+	is "$(control GET stats | grep -o '"patchListingsItem":{"requests":[0-9]*')" '"patchListingsItem":{"requests":1' 'one offer was not as it had been submitted, and only that was sent'
+	within $database sql "select amzmp.deactivate('shop')" 'update shop.product set stock = stock + 5' "call amzmp.wait('30 s')" >/dev/null
 	is "$(within $database sql "select count(*) from shop.product s join amzmp.product p using (sku) where p.quantity is distinct from s.stock")" 0 'and captures what the shop changes'
 done
 

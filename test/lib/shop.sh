@@ -3,6 +3,8 @@
 #
 #   control METHOD PATH [BODY]      the simulator's control call, its answer on standard output
 #   shop_connect                    the extension, a key, and the account "shop" with channel DE, ready to send
+#   sell SKU …                      publish these SKUs of a new table shop.product (10.00, 5 pieces) in channel DE, until they are live
+#   at_amazon SKU                   price and quantity that Amazon has of it
 #   look_at SKU …                   queue a reading request (getListingsItem) for each SKU; looking_at says the statement
 #   arrived OPERATION               how many requests of an operation have reached the simulator
 #   finished                        how many requests have ended
@@ -30,6 +32,21 @@ shop_connect()
 		"select amzmp.create_account('shop', 'EU', 'app', 'A1DEMOSELLER', 'mock', '$AMZMP_SIMULATOR_URL', rate_scale => 0)" \
 		"select amzmp.set_credentials('shop', client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|demo')" \
 		"select amzmp.create_channel('DE', 'shop', 'DE')" "select amzmp.activate('shop')" "select amzmp.activate('DE')" >/dev/null
+}
+
+sell()
+{
+	sql 'create role shopkeeper login' 'grant amzmp_operator to shopkeeper' 'create schema shop authorization shopkeeper' \
+		'create table shop.product (sku text primary key, price numeric(12, 2), stock integer)' 'alter table shop.product owner to shopkeeper' \
+		"insert into shop.product select sku, 10, 5 from regexp_split_to_table('$*', ' ') sku"
+	PGUSER=shopkeeper sql "select amzmp.attach_source('shop', 'shop.product')" >/dev/null
+	sql "call amzmp.wait('60 s')" "select amzmp.publish('DE', sku, '$(control GET 'catalog/eans?count=1&outcome=single' | grep -o 'B0[A-Z0-9]*' | head -n 1)') from shop.product" \
+		"call amzmp.wait('60 s', 'settled')" >/dev/null
+}
+
+at_amazon()
+{
+	control GET "listings?sku=$1" | grep -oE '"(amount":"|live":\{"quantity":)[0-9.]+' | grep -oE '[0-9.]+$' | paste -sd ' '
 }
 
 looking_at()
