@@ -74,9 +74,10 @@ create function amzmp._end_requests(account_id bigint, answers amzmp.answer_row[
     as $$
 declare
     ended_runs bigint[];
+    -- materialized, or the setting is read once an answer instead of once an operation
     kept constant text[] := array(
-        select d.operation from (select distinct (a.request).operation from unnest(answers) a) d
-         where amzmp._keeps_bodies(_end_requests.account_id, d.operation));
+        with d as materialized (select distinct (a.request).operation as operation from unnest(answers) a)
+        select d.operation from d where amzmp._keeps_bodies(_end_requests.account_id, d.operation));
 begin
     delete from amzmp.request r
      where r.account_id = _end_requests.account_id

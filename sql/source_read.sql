@@ -255,10 +255,12 @@ begin
          where d.before < amzmp._batch_size()
     ), removed as (
         delete from amzmp.change c using chosen where c.xid = chosen.xid and c.part = chosen.part returning c.*
+    ), parts as materialized (
+        select distinct x.watched_id, x.relation from removed x
     ), genuine as (
         select r.* from removed r join (
-            select p.watched_id, p.relation from (select distinct x.watched_id, x.relation from removed x) p
-             where amzmp._is_part_of(p.relation, p.watched_id)) p using (watched_id, relation)
+            select p.watched_id, p.relation from parts p where amzmp._is_part_of(p.relation, p.watched_id)) p
+             using (watched_id, relation)
     ), passed_on as (
         insert into amzmp.source_change (account_id, source_id, watched_id, keys, cause)
         select w.account_id, w.source_id, g.watched_id, g.keys, amzmp._shop_cause(g.xid, g.role, g.application, g.at)
