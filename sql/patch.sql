@@ -1,49 +1,60 @@
 /*
  * patch.sql
  *	  The body of a PATCH, read from what is wanted at the moment it is sent.
+ *
+ * Functions of one row are PL/pgSQL, which keeps its plans: an SQL function with a search_path of its own is planned anew
+ * at each call, which takes ten times as long as these expressions.
  */
 
 -- An offer with its price, as an instance of the attribute purchasable_offer.
 create function amzmp._offer_attribute(marketplace_id text, currency text, price numeric)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('marketplace_id', marketplace_id, 'currency', currency, 'audience', 'ALL',
+begin
+    return jsonb_build_object('marketplace_id', marketplace_id, 'currency', currency, 'audience', 'ALL',
         'our_price', jsonb_build_array(jsonb_build_object('schedule',
-                jsonb_build_array(jsonb_build_object('value_with_tax', price)))))
+                jsonb_build_array(jsonb_build_object('value_with_tax', price)))));
+end
 $$;
 
 -- An amount as it stands in an offer.
 create function amzmp._offer_amount(amount jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object('value_with_tax', amount))))
+begin
+    return jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object('value_with_tax', amount))));
+end
 $$;
 
 -- What travels with the price in the same instance. Only what is known to be there, or may be, is taken away by name.
 create function amzmp._offer_limits(terms jsonb, remote jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(jsonb_object_agg(k.attribute, case k.name
-                when 'sale' then jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object(
-                    'start_at', terms #> '{sale,from}', 'end_at', terms #> '{sale,to}', 'value_with_tax', terms #> '{sale,price}'))))
-                else amzmp._offer_amount(terms -> k.name)
-            end) filter (where terms ? k.name), '{}')
-        || coalesce(jsonb_object_agg(k.attribute, null) filter (where not terms ? k.name and coalesce(remote ? k.name, true)), '{}')
-    from (
-        values ('minimum', 'minimum_seller_allowed_price'), ('maximum', 'maximum_seller_allowed_price'), ('sale', 'discounted_price')
-    ) as k (name, attribute)
+begin
+    return (
+        select coalesce(jsonb_object_agg(k.attribute, case k.name
+                    when 'sale' then jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object(
+                        'start_at', terms #> '{sale,from}', 'end_at', terms #> '{sale,to}', 'value_with_tax', terms #> '{sale,price}'))))
+                    else amzmp._offer_amount(terms -> k.name)
+                end) filter (where terms ? k.name), '{}')
+            || coalesce(jsonb_object_agg(k.attribute, null) filter (where not terms ? k.name and coalesce(remote ? k.name, true)), '{}')
+        from (
+            values ('minimum', 'minimum_seller_allowed_price'), ('maximum', 'maximum_seller_allowed_price'), ('sale', 'discounted_price')
+        ) as k (name, attribute)
+    );
+end
 $$;
 
 -- The offer for businesses: a price of its own with tiers by quantity.
@@ -68,12 +79,13 @@ $$;
 -- The offer's price and terms as patches, so that everything else about the offer stays as it is.
 create function amzmp._price_patches(marketplace_id text, currency text, price numeric, terms jsonb, remote jsonb)
     returns jsonb[]
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array_remove(array[
+begin
+    return array_remove(array[
             jsonb_build_object('op', 'merge', 'path', '/attributes/purchasable_offer',
                 'value', jsonb_build_array(amzmp._offer_attribute(marketplace_id, currency, price)
                     || case when terms is null then '{}' else amzmp._offer_limits(terms, remote) end)),
@@ -83,7 +95,8 @@ as $$
                 when remote ? 'business' then jsonb_build_object('op', 'delete', 'path', '/attributes/purchasable_offer',
                     'value', jsonb_build_array(jsonb_build_object('marketplace_id', marketplace_id, 'currency', currency, 'audience', 'B2B')))
             end
-        ], null)
+        ], null);
+end
 $$;
 
 /*
@@ -92,26 +105,36 @@ $$;
  */
 create function amzmp._stock_attribute(fulfillment_channel text, quantity integer, terms jsonb, remote jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('fulfillment_channel_code', fulfillment_channel, 'quantity', quantity)
-        || coalesce(jsonb_object_agg(k.attribute, terms -> k.name) filter (where terms ? k.name), '{}')
-        || coalesce(jsonb_object_agg(k.attribute, null) filter (where not terms ? k.name and remote ? k.name), '{}')
-    from (values ('lead_time', 'lead_time_to_ship_max_days'), ('restock', 'restock_date')) as k (name, attribute)
+begin
+    return jsonb_build_object('fulfillment_channel_code', fulfillment_channel, 'quantity', quantity)
+        || case
+            when terms ? 'lead_time' then jsonb_build_object('lead_time_to_ship_max_days', terms -> 'lead_time')
+            when remote ? 'lead_time' then '{"lead_time_to_ship_max_days": null}'
+            else '{}'
+        end || case
+            when terms ? 'restock' then jsonb_build_object('restock_date', terms -> 'restock')
+            when remote ? 'restock' then '{"restock_date": null}'
+            else '{}'
+        end;
+end
 $$;
 
 create function amzmp._stock_patch(fulfillment_channel text, quantity integer, terms jsonb, remote jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('op', 'merge', 'path', '/attributes/fulfillment_availability',
-        'value', jsonb_build_array(amzmp._stock_attribute(fulfillment_channel, quantity, terms, remote)))
+begin
+    return jsonb_build_object('op', 'merge', 'path', '/attributes/fulfillment_availability',
+        'value', jsonb_build_array(amzmp._stock_attribute(fulfillment_channel, quantity, terms, remote)));
+end
 $$;
 
 -- The attributes of an offer's details.
@@ -243,14 +266,15 @@ $$;
 create function amzmp._patch_body(place amzmp.marketplace, listing amzmp.listing, inventory amzmp.inventory, price numeric,
     quantity integer, details jsonb, contents amzmp.listing_content[])
     returns jsonb
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object('productType', coalesce((select max(d.product_type) from unnest(contents) as d),
+begin
+    return jsonb_build_object('productType', coalesce((select max(d.product_type) from unnest(contents) as d),
             case when contents is not null then listing.product_type end, 'PRODUCT'), 'patches', to_jsonb(
-            amzmp._content_patches(contents, place) || case
+            case when contents is not null then amzmp._content_patches(contents, place) else '{}'::jsonb[] end || case
                 when price is not null
                 then amzmp._price_patches(place.marketplace_id, place.currency, price, listing.desired_terms, listing.remote_terms)
                 else '{}'::jsonb[]
@@ -264,7 +288,8 @@ as $$
                 when details is not null then amzmp._details_patches(place, details, listing.remote_details,
                     amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default'))
                 else '{}'::jsonb[]
-            end))
+            end));
+end
 $$;
 
 create function amzmp._render_patch(claimed amzmp.request[])

@@ -9,32 +9,32 @@
  */
 create function amzmp._submission_verdict(answer amzmp.answer_row, out accepted boolean, out unknown boolean,
     out code text, out message text, out blamed text[])
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select v.accepted,
-        not v.accepted and (answer.outcome in ('lost', 'expired') or answer.status is null or answer.status >= 500),
-        case
-            when answer.outcome = 'success' then coalesce(e.first ->> 'code', answer.body ->> 'status', 'NO_STATUS')
-            else coalesce(answer.error_code, upper(answer.outcome))
-        end,
-        case
-            when answer.outcome = 'success' then coalesce(e.first ->> 'message', 'Amazon did not accept the submission')
-            else coalesce(answer.error_message, 'the answer was lost')
-        end,
-        coalesce(e.blamed, '{}')
-    from (
-        select answer.outcome = 'success' and coalesce(answer.body ->> 'status', '') = 'ACCEPTED' as accepted
-    ) as v
-    cross join lateral (
-        select (array_agg(i.issue order by i.position))[1] as first,
-            array_agg(n.name) filter (where n.name is not null) as blamed
+declare
+    first jsonb;
+begin
+    accepted := answer.outcome = 'success' and coalesce(answer.body ->> 'status', '') = 'ACCEPTED';
+    unknown := not accepted and (answer.outcome in ('lost', 'expired') or answer.status is null or answer.status >= 500);
+    blamed := '{}';
+    if answer.body -> 'issues' <> '[]' then
+        select (array_agg(i.issue order by i.position))[1], coalesce(array_agg(n.name) filter (where n.name is not null), '{}')
+        into first, blamed
         from amzmp._issues_here(answer.body -> 'issues', null) with ordinality as i (issue, position)
         left join lateral unnest(amzmp._text_array(i.issue -> 'attributeNames')) as n (name) on true
-        where i.issue ->> 'severity' = 'ERROR'
-    ) as e
+        where i.issue ->> 'severity' = 'ERROR';
+    end if;
+    if answer.outcome = 'success' then
+        code := coalesce(first ->> 'code', answer.body ->> 'status', 'NO_STATUS');
+        message := coalesce(first ->> 'message', 'Amazon did not accept the submission');
+    else
+        code := coalesce(answer.error_code, upper(answer.outcome));
+        message := coalesce(answer.error_message, 'the answer was lost');
+    end if;
+end
 $$;
 
 /*
