@@ -211,29 +211,35 @@ $$;
 create function amzmp._stock_in_feeds(account_id bigint, skus text[])
     returns table (sku text, ceiling integer, overtaken boolean)
     rows 1000
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+#variable_conflict use_column
+begin
+    return query
     select m.sku, min(coalesce(m.overtaken_by, m.quantity)), bool_or(m.overtaken_by is not null)
     from amzmp._in_feeds(_stock_in_feeds.account_id, _stock_in_feeds.skus) as m
     where m.quantity is not null
     group by m.sku;
-end;
+end
+$$;
 
 -- Is stock to be sent now? ceiling and overtaken: what _stock_in_feeds says, null where no feed carries it.
 create function amzmp._stock_is_due(differs boolean, desired integer, ceiling integer, overtaken boolean)
     returns boolean
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select case
-            when ceiling is null then differs
-            else desired < ceiling or overtaken and differs and desired <= ceiling
-        end
+begin
+    return case
+        when ceiling is null then differs
+        else desired < ceiling or overtaken and differs and desired <= ceiling
+    end;
+end
 $$;
 
 -- SKUs whose stock a feed may raise though the shop has less by now: stock_diff need not show them.

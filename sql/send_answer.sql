@@ -123,24 +123,27 @@ $$;
  */
 create function amzmp._carried(account_id bigint, answers amzmp.answer_row[])
     returns table (kind text, channel_id bigint, sku text, accepted boolean, failed boolean, code text, message text)
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+    return query
     with facet as (
         select 'price' as kind, '{purchasable_offer}'::text[] as own, l.channel_id, l.sku, l.in_flight_request as request_id
-        from unnest($2) as a
+        from unnest(answers) as a
         join amzmp.listing as l
             on (l.account_id, l.channel_id, l.sku, l.in_flight_request)
-                = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
+                = (_carried.account_id, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         where l.in_flight_price is not null
         union all
         select 'details', '{condition_type,condition_note,merchant_shipping_group,list_price}', l.channel_id, l.sku, l.in_flight_request
-        from unnest($2) as a
+        from unnest(answers) as a
         join amzmp.listing as l
             on (l.account_id, l.channel_id, l.sku, l.in_flight_request)
-                = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
+                = (_carried.account_id, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         where l.in_flight_details is not null
         union all
         select d.facet, array(select jsonb_object_keys(d.in_flight)), d.channel_id, d.sku, d.in_flight_request
@@ -150,9 +153,9 @@ as $$
                 = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
         union all
         select 'stock', '{fulfillment_availability}', 0, i.sku, i.in_flight_request
-        from unnest($2) as a
+        from unnest(answers) as a
         join amzmp.inventory as i
-            on (i.account_id, i.sku, i.in_flight_request) = ($1, (a.request).subject, (a.request).request_id)
+            on (i.account_id, i.sku, i.in_flight_request) = (_carried.account_id, (a.request).subject, (a.request).request_id)
     ), paired as (
         select f.*, o.attributes
         from facet as f
@@ -165,9 +168,10 @@ as $$
     )
     select p.kind, p.channel_id, p.sku, v.accepted,
         not v.accepted and (p.own && v.blamed or not p.attributes && v.blamed), v.code, v.message
-    from unnest($2) as a
+    from unnest(answers) as a
     cross join lateral amzmp._submission_verdict(a) as v
-    join paired as p on p.request_id = (a.request).request_id
+    join paired as p on p.request_id = (a.request).request_id;
+end
 $$;
 
 -- Hold back what failed, and lift penalties from what went through.

@@ -407,97 +407,113 @@ $$;
 -- What holds: the channel's value, else the account's, else the default; null if there is none.
 create function amzmp._setting_value(account_id bigint, channel_id bigint, name text)
     returns jsonb
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(
-        (
-            select s.value
-            from amzmp.setting as s
-            where s.account_id = _setting_value.account_id
-                and s.channel_id in (_setting_value.channel_id, 0)
-                and s.name = _setting_value.name
-            order by s.channel_id desc
-            limit 1
-        ),
-        (
-            select d.default_value
-            from amzmp.setting_definition as d
-            where d.name = _setting_value.name
-        )
-    );
+#variable_conflict use_column
+declare
+    found_value jsonb;
+begin
+    select s.value into found_value
+    from amzmp.setting as s
+    where s.account_id = _setting_value.account_id
+        and s.channel_id in (_setting_value.channel_id, 0)
+        and s.name = _setting_value.name
+    order by s.channel_id desc
+    limit 1;
+    if found_value is null then
+        select d.default_value into found_value
+        from amzmp.setting_definition as d
+        where d.name = _setting_value.name;
+    end if;
+    return found_value;
+end
 $$;
 
 create function amzmp._setting_text(account_id bigint, channel_id bigint, name text)
     returns text
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select amzmp._setting_value(account_id, channel_id, name) #>> '{}';
+begin
+    return amzmp._setting_value(account_id, channel_id, name) #>> '{}';
+end
 $$;
 
 create function amzmp._setting_int(account_id bigint, channel_id bigint, name text)
     returns integer
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::integer;
+begin
+    return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::integer;
+end
 $$;
 
 create function amzmp._setting_numeric(account_id bigint, channel_id bigint, name text)
     returns numeric
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::numeric;
+begin
+    return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::numeric;
+end
 $$;
 
 create function amzmp._setting_bool(account_id bigint, channel_id bigint, name text)
     returns boolean
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::boolean;
+begin
+    return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::boolean;
+end
 $$;
 
 create function amzmp._setting_interval(account_id bigint, channel_id bigint, name text)
     returns interval
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::interval;
+begin
+    return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::interval;
+end
 $$;
 
 create function amzmp._setting_timestamp(account_id bigint, channel_id bigint, name text)
     returns timestamptz
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::timestamptz;
+begin
+    return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::timestamptz;
+end
 $$;
 
 create function amzmp._setting_list(account_id bigint, channel_id bigint, name text)
     returns text[]
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select array(select jsonb_array_elements_text(amzmp._setting_value(account_id, channel_id, name)));
+begin
+    return array(select jsonb_array_elements_text(amzmp._setting_value(account_id, channel_id, name)));
+end
 $$;
 
 -- Settings that a flow needs and that have no value; enable() names them.
