@@ -19,10 +19,12 @@ values
         'Kinds of notifications that are subscribed to and never announced what polling found. Subject: the kind; value: how much.'),
     ('expiring_secrets', '_alarm_expiring_secrets', 30, true, '1 hour', '0', 'error', 'credentials end',
         'Client secrets that expire, and credentials that Amazon refused. Subject: what; value: days left.'),
+    ('account_status', '_alarm_account_status', 1, false, '5 minutes', '0', 'error', 'Amazon has changed the status of the account',
+        'Amazon says that the selling account is at risk or deactivated (needs the notification ACCOUNT_STATUS_CHANGED). Subject: the status.'),
     ('given_up', '_alarm_given_up', 1, false, '5 minutes', '0', 'error', 'given up',
         'Subjects that are not tried any more. Subject: kind and SKU or order; value: attempts.'),
     ('held_orders', '_alarm_held_orders', 1, false, '5 minutes', '0', 'error', 'an order waits for a person',
-        'Orders that were quarantined or name unknown items. Subject: Amazon''s order number.'),
+        'Orders that are held or were quarantined. Subject: Amazon''s order number.'),
     ('brake', '_alarm_brake', 1, false, '5 minutes', '0', 'error', 'changes are held',
         'Changes that look like a mistake and wait for release_brake. Subject: facet and batch; value: SKUs.');
 
@@ -99,6 +101,16 @@ create function amzmp._alarm_expiring_secrets(a amzmp.alarm) returns table (subj
     select 'credentials of ' || x.name, 0 from amzmp.account x where x.account_id = a.account_id and x.state = 'invalid';
 $$;
 
+create function amzmp._alarm_account_status(a amzmp.alarm) returns table (subject text, value numeric)
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select x.subject, 1::numeric
+    from (select n.subject from amzmp.notification n
+           where n.account_id = a.account_id and n.type = 'ACCOUNT_STATUS_CHANGED' and n.subject is not null
+           order by n.event_at desc nulls last limit 1) as x
+    where x.subject <> 'NORMAL';
+$$;
+
 create function amzmp._alarm_given_up(a amzmp.alarm) returns table (subject text, value numeric)
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
@@ -114,7 +126,7 @@ create function amzmp._alarm_held_orders(a amzmp.alarm) returns table (subject t
     as $$
     select o.amazon_order_id, 1::numeric
     from amzmp.orders o
-    where o.account_id = a.account_id and o.import_state in ('quarantined', 'held_unknown_item') and o.status is distinct from 'CANCELLED'
+    where o.account_id = a.account_id and o.import_state in ('quarantined', 'held_unknown_item', 'held_short_stock', 'held_disabled_item') and o.status is distinct from 'CANCELLED'
     union all
     select p.amazon_order_id, 1 from amzmp.parked_order p where p.account_id = a.account_id and p.failed_at is not null;
 $$;

@@ -138,6 +138,7 @@ begin
            (select case when $2 is null and count(*) > 20 then 50000 else 1 end as ms from amzmp.account) spread
      where a.flow = $1 and a.enabled and ($2 is null or a.account_id = $2) and x.active and x.state not in ('invalid', 'dropped')
        and (a.channel_id = 0 or c.active)
+       and not (a.flow = 'get_orders' and amzmp._orders_rest(a.account_id))
     on conflict on constraint task_account_id_kind_subject_key do nothing;
     get diagnostics marked = row_count;
     if marked > 0 then

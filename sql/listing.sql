@@ -212,6 +212,7 @@ create index listing_details_differ on amzmp.listing (account_id, channel_id, sk
 create index listing_recompute on amzmp.listing (account_id, recompute_at) where recompute_at is not null;
 create index listing_read_due on amzmp.listing (account_id, read_due_at) where read_due_at is not null;
 create index listing_in_doubt on amzmp.listing (account_id, channel_id, sku) where in_doubt;
+create index listing_asin on amzmp.listing (asin, account_id) where listed;
 create index listing_unwanted on amzmp.listing (account_id, channel_id, sku) where listed and not wanted;
 
 comment on table amzmp.listing is 'A SKU in a channel: its price and its state at Amazon. amzmp.offer shows the same with names and links.';

@@ -192,6 +192,18 @@ $$;
 
 /* ---- what follows ---- */
 
+create function amzmp._notice_feed(n amzmp.notification) returns text
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    select case when amzmp._feed_finished(n.account_id, n.subject) then 'done' else 'known' end;
+$$;
+
+create function amzmp._notice_report(n amzmp.notification) returns text
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    select case when amzmp._report_finished(n.account_id, n.subject) then 'done' else 'known' end;
+$$;
+
 /*
  * An order has changed. Nothing to do when we hold a state as new, or a request for it waits. The request is rendered
  * when it is sent and left out if polling has brought the order meanwhile.
@@ -253,11 +265,70 @@ begin
       from amzmp.channel c
       join amzmp.listing l on l.account_id = c.account_id and l.channel_id = c.channel_id and l.sku = n.subject
      where c.account_id = n.account_id and c.active and not c.dropped
-       and c.marketplace_id = amzmp._member(n.payload, 'MarketplaceId') #>> '{}';
+       and c.marketplace_id = amzmp._member(n.payload, 'MarketplaceId') #>> '{}'
+       -- what was read after it happened needs no second look
+       and (l.observed_at is null or n.event_at is null or l.observed_at < n.event_at);
     if not found then
         return 'known';
     end if;
     perform amzmp._look(n.account_id, channel, array[n.subject], now(), jsonb_build_object('notification', n.notification_id));
+    return 'done';
+end
+$$;
+
+-- A price is no longer competitive: read the offers of that item.
+create function amzmp._notice_pricing(n amzmp.notification) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    channel bigint;
+    skus text[];
+begin
+    select l.channel_id, array_agg(l.sku order by l.sku) into channel, skus
+      from amzmp.channel c
+      join amzmp.listing l on l.account_id = c.account_id and l.channel_id = c.channel_id
+     where l.asin = n.subject and l.listed and l.account_id = n.account_id and c.active and not c.dropped
+       and c.marketplace_id = amzmp._member(n.payload, '{offerChangeTrigger,marketplaceId}'::text[]) #>> '{}'
+     group by l.channel_id;
+    if not found then
+        return 'known';
+    end if;
+    perform amzmp._look(n.account_id, channel, skus, now(), jsonb_build_object('notification', n.notification_id));
+    return 'done';
+end
+$$;
+
+-- A quantity at Amazon that is not the one we expect: read the offer, in one of its channels, for stock is theirs together.
+create function amzmp._notice_quantity(n amzmp.notification) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    channel bigint;
+begin
+    select l.channel_id into channel
+      from amzmp.inventory i
+      join amzmp.channel c on c.account_id = i.account_id and c.active and not c.dropped
+      join amzmp.listing l on l.account_id = i.account_id and l.channel_id = c.channel_id and l.sku = i.sku and l.listed
+     where i.account_id = n.account_id and i.sku = n.subject
+       and i.fulfillment_channel = coalesce(amzmp._member(n.payload, 'FulfillmentChannelCode') #>> '{}', 'DEFAULT')
+       and i.remote_quantity is distinct from (amzmp._member(n.payload, 'Quantity') #>> '{}')::integer
+       and i.in_flight_request is null
+     order by l.channel_id limit 1;
+    if not found then
+        return 'known';
+    end if;
+    perform amzmp._look(n.account_id, channel, array[n.subject], now(), jsonb_build_object('notification', n.notification_id));
+    return 'done';
+end
+$$;
+
+-- Nothing of ours can mend it, so it is told: in the log, and by the alarm account_status.
+create function amzmp._notice_account(n amzmp.notification) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    perform amzmp._log(n.account_id, 0, case when n.subject = 'NORMAL' then 'notice' else 'error' end, 'account', n.subject,
+        format('Amazon has changed the status of the selling account to %s', coalesce(n.subject, 'something unknown')));
     return 'done';
 end
 $$;
@@ -367,6 +438,12 @@ create function amzmp._silence(account_id bigint) returns table (type text, miss
            and not exists (select from amzmp.notification n
                             where n.subject = f.amazon_feed_id and n.type = s.type and n.account_id = f.account_id)
         union all
+        select count(*) from amzmp.report r
+         where s.type = 'REPORT_PROCESSING_FINISHED' and r.account_id = s.account_id and r.amazon_report_id is not null
+           and r.processed_at > w.since and r.processed_at < w.until and r.submitted_at > s.subscribed_at
+           and not exists (select from amzmp.notification n
+                            where n.subject = r.amazon_report_id and n.type = s.type and n.account_id = r.account_id)
+        union all
         select count(*) from amzmp.channel c
           join amzmp.listing l on l.account_id = c.account_id and l.channel_id = c.channel_id
          where s.type = 'LISTINGS_ITEM_STATUS_CHANGE' and c.account_id = s.account_id
@@ -374,6 +451,45 @@ create function amzmp._silence(account_id bigint) returns table (type text, miss
            and not exists (select from amzmp.notification n
                             where n.subject = l.sku and n.type = s.type and n.account_id = l.account_id)) as x
     where s.account_id = _silence.account_id and s.state = 'active' and x.missed > 0;
+$$;
+
+/*
+ * Which kinds can be relied upon, looked at each hour. Polling goes on in any case, but orders may be polled more seldom
+ * (order_poll_rest) while their notifications are believed; that ends as soon as the queue cannot be read.
+ */
+create function amzmp._judge_subscriptions(account_id bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    update amzmp.subscription s
+       set missed = x.missed, trusted = s.state = 'active' and s.events > 0 and x.missed = 0
+      from (select t.type, coalesce(q.missed, 0) as missed
+              from amzmp.subscription t left join amzmp._silence(t.account_id) q on q.type = t.type
+             where t.account_id = _judge_subscriptions.account_id) x
+     where s.account_id = _judge_subscriptions.account_id and s.type = x.type
+       and (s.missed, s.trusted) is distinct from (x.missed, s.state = 'active' and s.events > 0 and x.missed = 0);
+$$;
+
+-- Inner: a queue cannot be read: nothing that comes by it is relied upon, of whichever account.
+create function amzmp._distrust(reader bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    update amzmp.subscription s set trusted = false
+     where s.trusted
+       and (s.account_id = reader
+            or s.account_id in (select d.account_id from amzmp.queue q join amzmp.destination d on d.resource #>> '{sqs,arn}' = q.arn
+                                 where q.account_id = reader));
+$$;
+
+-- Inner: were orders polled so lately that, with notifications that are believed, this poll can be left out?
+create function amzmp._orders_rest(account_id bigint) returns boolean
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select exists (
+        select from amzmp.subscription s
+        join amzmp.order_cursor c on c.account_id = s.account_id
+        where s.account_id = _orders_rest.account_id and s.type = 'ORDER_CHANGE' and s.trusted and s.state = 'active'
+          and c.watermark is not null
+          and amzmp._now(s.account_id) < c.window_started_at + amzmp._setting_interval(s.account_id, 0, 'order_poll_rest') - interval '30 s');
 $$;
 
 create function amzmp._notification_health() returns table (check_name text, state text, detail text, remedy text)
@@ -395,7 +511,8 @@ create function amzmp._notification_health() returns table (check_name text, sta
     union all
     select format('notifications %s %s', n.name, q.type), 'warning',
            format('%s %s came by polling and were never announced; the last notification came %s', q.missed,
-                  case q.type when 'ORDER_CHANGE' then 'orders' when 'LISTINGS_ITEM_STATUS_CHANGE' then 'changes of offers' else 'feeds' end,
+                  case q.type when 'ORDER_CHANGE' then 'orders' when 'FEED_PROCESSING_FINISHED' then 'feeds'
+                       when 'REPORT_PROCESSING_FINISHED' then 'reports' else 'changes of offers' end,
                   coalesce(to_char(q.last_event_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'never')),
            format('select amzmp.run_flow(''watch_notifications'', account => %L); if that mends nothing, ask Amazon''s support.', n.name)
     from (select distinct s.account_id from amzmp.subscription s) as s

@@ -67,6 +67,7 @@ create table amzmp.orders (
 -- whole account for every order.
 create unique index orders_number on amzmp.orders (account_id, order_number);
 create index orders_purchased on amzmp.orders (purchased_at);
+create index orders_imported on amzmp.orders (imported_at, account_id);
 create index orders_held on amzmp.orders (import_state, account_id)
     where import_state in ('held_unknown_item', 'held_short_stock', 'held_disabled_item', 'quarantined');
 create index orders_incomplete on amzmp.orders (account_id) where not complete;

@@ -229,6 +229,7 @@ begin
     if not found then
         return;
     end if;
+    perform amzmp._distrust(account_id);
     if times = 1 then
         perform amzmp._log(account_id, 0, 'error', 'queue', null,
             'the queue cannot be read, orders still come by polling: ' || concat_ws(': ', code, message));

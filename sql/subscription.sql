@@ -11,6 +11,11 @@ insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, de
     ('watch_notifications', 'account', '29 * * * *', false, null, 'Watch notifications',
      'Checks destination and subscriptions at Amazon and mends them, and removes old notifications. On as soon as an account has a queue or a subscription.');
 
+insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
+values
+    (true, 'order_poll_rest', 'account', 'interval', 'Orders are polled at least every', '"00:15:00"', 0, 86400,
+        'While notifications announce every order, polls that come sooner than this after the last are left out. 0: none is.');
+
 create table amzmp.notification_type (
     type text primary key,
     payload_version text not null,
@@ -39,14 +44,15 @@ values
         '{OrderChangeNotification,AmazonOrderId}', '_notice_order', 'An order is new or has changed: it is fetched.'),
     ('LISTINGS_ITEM_STATUS_CHANGE', '1.0', true, null, '{Sku}', '_notice_listing', 'An offer''s status has changed: it is read.'),
     ('LISTINGS_ITEM_ISSUES_CHANGE', '1.0', true, null, '{Sku}', '_notice_listing', 'An offer''s issues have changed: it is read.'),
-    ('LISTINGS_ITEM_MFN_QUANTITY_CHANGE', '1.0', true, null, '{Sku}', null, 'The quantity of an offer has changed.'),
-    ('FEED_PROCESSING_FINISHED', '2020-09-04', false, null, '{feedProcessingFinishedNotification,feedId}', null, 'A feed is finished.'),
-    ('REPORT_PROCESSING_FINISHED', '2020-09-04', false, null, '{reportProcessingFinishedNotification,reportId}', null, 'A report is finished.'),
+    ('LISTINGS_ITEM_MFN_QUANTITY_CHANGE', '1.0', true, null, '{Sku}', '_notice_quantity', 'The quantity of an offer has changed: it is read where we expect another.'),
+    ('FEED_PROCESSING_FINISHED', '2020-09-04', false, null, '{feedProcessingFinishedNotification,feedId}', '_notice_feed', 'A feed is finished: its result is fetched.'),
+    ('REPORT_PROCESSING_FINISHED', '2020-09-04', false, null, '{reportProcessingFinishedNotification,reportId}', '_notice_report', 'A report is finished: it is fetched.'),
     ('ANY_OFFER_CHANGED', '1.0', false, null, '{AnyOfferChangedNotification,OfferChangeTrigger,ASIN}', null, 'Competitors'' offers have changed.'),
     ('B2B_ANY_OFFER_CHANGED', '1.0', false, null, '{B2BAnyOfferChangedNotification,OfferChangeTrigger,ASIN}', null, 'Competitors'' offers to businesses have changed.'),
-    ('PRICING_HEALTH', '1.0', false, null, '{offerChangeTrigger,asin}', null, 'An offer has lost the buy box by its price.'),
+    ('PRICING_HEALTH', '1.0', false, null, '{offerChangeTrigger,asin}', '_notice_pricing', 'An offer has lost the buy box by its price: it is read.'),
     ('FBA_INVENTORY_AVAILABILITY_CHANGES', '1.0', false, null, '{SKU}', null, 'Stock at Amazon has changed.'),
-    ('ACCOUNT_STATUS_CHANGED', '1.0', false, null, null, null, 'The seller''s account has changed its status.'),
+    ('ACCOUNT_STATUS_CHANGED', '1.0', false, null, '{AccountStatusChangeNotification,CurrentAccountStatus}', '_notice_account',
+        'The seller''s account has changed its status: it is told in the log, and by the alarm account_status.'),
     ('TRANSACTION_UPDATE', '1.0', false, null, null, null, 'A transaction was booked.'),
     ('PRODUCT_TYPE_DEFINITIONS_CHANGE', '1.0', true, null, null, null, 'Product types have changed.'),
     ('ITEM_PRODUCT_TYPE_CHANGE', '1.0', true, null, '{Asin}', null, 'An item has another product type.'),
@@ -88,6 +94,8 @@ create table amzmp.subscription (
     checked_at timestamptz,
     last_event_at timestamptz,
     events bigint not null default 0,
+    trusted boolean not null default false,
+    missed bigint not null default 0,
     primary key (account_id, type),
     constraint subscription_state_check check (state in ('wanted', 'active', 'refused'))
 );
@@ -104,6 +112,8 @@ comment on column amzmp.subscription.subscribed_at is 'When it was made or first
 comment on column amzmp.subscription.checked_at is 'When it was last seen at Amazon.';
 comment on column amzmp.subscription.last_event_at is 'When the last notification came.';
 comment on column amzmp.subscription.events is 'How many came.';
+comment on column amzmp.subscription.trusted is 'Do we rely on it: one has come, and at the last look polling had found nothing unannounced? Then polling may be rarer.';
+comment on column amzmp.subscription.missed is 'What polling had found unannounced, at the last look.';
 
 /* ---- what people say ---- */
 
@@ -152,7 +162,7 @@ begin
       where destination.resource <> excluded.resource or destination.state = 'refused';
     insert into amzmp.subscription (account_id, type)
     select a.account_id, t.name from unnest(types) as t (name)
-    on conflict on constraint subscription_pkey do update set state = 'wanted', state_reason = null;
+    on conflict on constraint subscription_pkey do update set state = 'wanted', state_reason = null, trusted = false;
     update amzmp.account_flow f set enabled = true
      where f.account_id = a.account_id and f.channel_id = 0 and f.flow = 'watch_notifications';
     perform amzmp._check_destination(a.account_id);
@@ -432,6 +442,7 @@ declare
     acc alias for $1;
 begin
     delete from amzmp.notification n where n.account_id = acc and n.received_at < now() - interval '14 days';
+    perform amzmp._judge_subscriptions(acc);
     if exists (select from amzmp.queue q where q.account_id = acc)
         and not exists (select from amzmp.request r where r.account_id = acc and r.operation = 'receiveMessage') then
         perform amzmp._read_queue(acc, now());

@@ -104,7 +104,7 @@ is "$(arrived getOrder)" $((before + 1)) 'an event of EventBridge is understood'
 send '{"notificationVersion": "2020-09-04", "notificationType": "FEED_PROCESSING_FINISHED", "payloadVersion": "2020-09-04",
 	"eventTime": "2026-01-01T00:00:00Z", "payload": {"feedProcessingFinishedNotification": {"sellerId": "A1DEMOSELLER", "feedId": "777"}},
 	"notificationMetadata": {"notificationId": "camel"}}'
-becomes_told camel stored
+becomes_told camel known
 is "$(sql "select type || ' ' || subject from amzmp.notification where notification_id = 'camel'")" 'FEED_PROCESSING_FINISHED 777' \
 	'the other spelling of the envelope too'
 send 'no JSON at all, whatever it is'

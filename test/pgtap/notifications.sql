@@ -107,6 +107,85 @@ select is_empty($$select 1 from amzmp.notification n where n::text ~ 'CANARY' un
     'and nowhere else');
 delete from amzmp.request where account_id = :account_id;
 
+/* ---- what the other kinds lead to ---- */
+
+create function notice(kind text, id text, at timestamptz, payload jsonb) returns text language sql as $$
+    select jsonb_build_object('NotificationType', kind, 'EventTime', at, 'Payload', payload,
+        'NotificationMetadata', jsonb_build_object('NotificationId', id))::text;
+$$;
+
+create function state_of(id text) returns text language sql as $$select state from amzmp.notification where notification_id = id$$;
+
+select c.channel_id as channel_id, c.marketplace_id as marketplace from amzmp.channel c where c.account_id = :account_id order by 1 limit 1 \gset
+update amzmp.channel set active = true where account_id = :account_id and channel_id = :channel_id;
+insert into amzmp.listing (account_id, channel_id, sku, state, asin, observed_at)
+values (:account_id, :channel_id, 'HAT', 'live', 'B000000HAT', '2026-03-01T10:00:00Z'), (:account_id, :channel_id, 'CAP', 'live', 'B000000HAT', null);
+insert into amzmp.inventory (account_id, sku, listed, remote_quantity) values (:account_id, 'HAT', true, 5);
+delete from amzmp.request where account_id = :account_id;
+select take(:account_id, notice('LISTINGS_ITEM_STATUS_CHANGED', 'l1', '2026-03-01T10:05:00Z', jsonb_build_object('MarketplaceId', :'marketplace', 'Sku', 'HAT')),
+    notice('LISTINGS_ITEM_ISSUES_CHANGE', 'l2', '2026-03-01T09:55:00Z', jsonb_build_object('MarketplaceId', :'marketplace', 'Sku', 'HAT')),
+    notice('LISTINGS_ITEM_ISSUES_CHANGE', 'l3', '2026-03-01T10:05:00Z', jsonb_build_object('MarketplaceId', 'A1ELSEWHERE', 'Sku', 'HAT'))) \g /dev/null
+select is(state_of('l1'), 'done', 'an offer that changed, in either spelling of the kind');
+select results_eq(format($$select r.params -> 'identifiers' from amzmp.request r where r.account_id = %s and r.operation = 'searchListingsItems'$$, :account_id),
+    $$values ('["HAT"]'::jsonb)$$, 'is read');
+select is(state_of('l2'), 'known', 'but not for what happened before it was last read');
+select is(state_of('l3'), 'known', 'nor where we do not sell');
+select take(:account_id, notice('PRICING_HEALTH', 'p1', '2026-03-01T10:05:00Z',
+    jsonb_build_object('sellerId', 'A1SELLER', 'offerChangeTrigger', jsonb_build_object('marketplaceId', :'marketplace', 'asin', 'B000000HAT')))) \g /dev/null
+select is(state_of('p1'), 'done', 'a price that lost the buy box');
+select is_empty(format($$select 'HAT' except select jsonb_array_elements_text(r.params -> 'identifiers') from amzmp.request r where r.account_id = %1$s
+    union all select 'CAP' except select jsonb_array_elements_text(r.params -> 'identifiers') from amzmp.request r where r.account_id = %1$s$$, :account_id),
+    'leads to the offers of that item');
+select take(:account_id, notice('LISTINGS_ITEM_MFN_QUANTITY_CHANGE', 'q1', '2026-03-01T10:05:00Z', '{"SellerId": "A1SELLER", "Sku": "HAT", "Quantity": 5, "FulfillmentChannelCode": "DEFAULT"}'),
+    notice('LISTINGS_ITEM_MFN_QUANTITY_CHANGE', 'q2', '2026-03-01T10:05:00Z', '{"SellerId": "A1SELLER", "Sku": "HAT", "Quantity": 3, "FulfillmentChannelCode": "DEFAULT"}')) \g /dev/null
+select is(state_of('q1') || ' ' || state_of('q2'), 'known done', 'a quantity leads to a look where it is not the one we expect');
+select take(:account_id, notice('ACCOUNT_STATUS_CHANGED', 'a1', '2026-03-01T10:05:00Z',
+    '{"AccountStatusChangeNotification": {"PreviousAccountStatus": "NORMAL", "CurrentAccountStatus": "AT_RISK"}}')) \g /dev/null
+select results_eq($$select level from amzmp.activity where subject_kind = 'account' and subject = 'AT_RISK'$$, $$values ('error')$$, 'an account at risk is told');
+insert into amzmp.feed (account_id, channel_id, type, state, planned, amazon_feed_id) values (:account_id, :channel_id, 'JSON_LISTINGS_FEED', 'submitted', 1, '4711');
+select amzmp._poll_later(f) from amzmp.feed f where f.amazon_feed_id = '4711' \g /dev/null
+select take(:account_id, notice('FEED_PROCESSING_FINISHED', 'f1', now(), '{"feedProcessingFinishedNotification": {"sellerId": "A1SELLER", "feedId": "4711"}}'),
+    notice('FEED_PROCESSING_FINISHED', 'f2', now(), '{"feedProcessingFinishedNotification": {"sellerId": "A1SELLER", "feedId": "4712"}}'),
+    notice('REPORT_PROCESSING_FINISHED', 'r1', now(), '{"reportProcessingFinishedNotification": {"sellerId": "A1SELLER", "reportId": "4713"}}')) \g /dev/null
+select is(state_of('f1') || ' ' || state_of('f2') || ' ' || state_of('r1'), 'done known known', 'the end of a feed leads to its result, where it is ours');
+select ok(r.not_before <= clock_timestamp(), 'at once') from amzmp.request r where r.operation = 'getFeed';
+delete from amzmp.request where account_id = :account_id;
+
+/* ---- is Amazon silent? ---- */
+
+insert into amzmp.subscription (account_id, type, state, subscribed_at, events, last_event_at)
+select :account_id, k.type, 'active', now() - interval '1 day', 3, now() - interval '20 hours'
+  from unnest('{ORDER_CHANGE,FEED_PROCESSING_FINISHED,REPORT_PROCESSING_FINISHED,LISTINGS_ITEM_STATUS_CHANGE}'::text[]) k (type);
+delete from amzmp.feed;
+update amzmp.listing set state_at = now() - interval '2 hours' where account_id = :account_id and sku = 'CAP';
+insert into amzmp.feed (account_id, channel_id, type, state, planned, amazon_feed_id, created_at, ended_at)
+values (:account_id, :channel_id, 'JSON_LISTINGS_FEED', 'done', 1, '5001', now() - interval '5 hours', now() - interval '4 hours'),
+       (:account_id, :channel_id, 'JSON_LISTINGS_FEED', 'done', 1, '4711', now() - interval '5 hours', now() - interval '4 hours');
+insert into amzmp.report (account_id, type, marketplace_ids, state, amazon_report_id, submitted_at, processed_at)
+values (:account_id, 'GET_MERCHANT_LISTINGS_ALL_DATA', array[:'marketplace'], 'done', '6001', now() - interval '5 hours', now() - interval '4 hours');
+select results_eq(format($$select type, missed from amzmp._silence(%s) order by 1$$, :account_id),
+    $$values ('FEED_PROCESSING_FINISHED', 1::bigint), ('LISTINGS_ITEM_STATUS_CHANGE', 1), ('REPORT_PROCESSING_FINISHED', 1)$$,
+    'silence is noticed for each kind, and what was announced is not counted');
+select amzmp._judge_subscriptions(:account_id) \g /dev/null
+select results_eq(format($$select s.type from amzmp.subscription s where s.account_id = %s and s.trusted$$, :account_id), $$values ('ORDER_CHANGE')$$,
+    'and only who is not silent is trusted');
+insert into amzmp.order_cursor (account_id) values (:account_id) on conflict do nothing;
+update amzmp.order_cursor set watermark = now(), window_started_at = now() - interval '6 minutes' where account_id = :account_id;
+update amzmp.account_flow set enabled = true where account_id = :account_id and flow = 'get_orders' and channel_id = 0;
+update amzmp.account set active = true, state = 'valid' where account_id = :account_id;
+delete from amzmp.task where kind = 'flow';
+select is(amzmp._mark('get_orders', :account_id), 0::bigint, 'then orders are polled more seldom');
+update amzmp.order_cursor set window_started_at = now() - interval '16 minutes' where account_id = :account_id;
+select is(amzmp._mark('get_orders', :account_id), 1::bigint, 'but polled');
+delete from amzmp.task where kind = 'flow';
+update amzmp.order_cursor set window_started_at = now() - interval '6 minutes' where account_id = :account_id;
+select amzmp._queue_failed(:account_id, 'QueueDoesNotExist', 'gone') \g /dev/null
+select is(amzmp._mark('get_orders', :account_id), 1::bigint, 'and as ever when the queue cannot be read');
+delete from amzmp.subscription where account_id = :account_id;
+delete from amzmp.request where account_id = :account_id;
+delete from amzmp.task where kind = 'flow';
+update amzmp.queue set state = 'reading';
+
 /* ---- destination and subscriptions ---- */
 
 select throws_ok($$select amzmp.subscribe('orders2')$$, 'AZ003', null, 'notifications need somewhere to go');
