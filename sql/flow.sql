@@ -32,6 +32,8 @@ insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, de
      'Products that left the shop''s table: quantity 0 or deletion, by the setting on_remove.'),
     ('count_offers', 'account', '*/5 * * * *', true, null, 'Count offers',
      'Brings the sums behind amzmp.dashboard and amzmp.sku_diff up to date, so that both answer at once.'),
+    ('measure_lag', 'account', '*/5 * * * *', true, 'offers', 'Measure the lag',
+     'Asks Amazon whether what changed last can be seen, for amzmp.offer_lag. One call a channel, only after changes.'),
     ('rescan', 'account', '17 * * * *', true, null, 'Compare whole sources',
      'Queues a full comparison of each source whose last one is older than rescan_interval.'),
     ('purge_personal_data', 'account', '23 3 * * *', true, null, 'Purge personal data',
@@ -288,6 +290,7 @@ begin
     )
     delete from amzmp.brake_item i using old
      where i.account_id = _flow_housekeeping.account_id and i.batch_id = old.batch_id;
+    perform amzmp._purge_lag_samples(account_id);
     perform amzmp._purge_feeds(account_id, amzmp._setting_interval(account_id, 0, 'feed_retention'));
     perform amzmp._purge_reports(account_id, amzmp._setting_interval(account_id, 0, 'report_retention'));
     perform amzmp._resume_reports(account_id);

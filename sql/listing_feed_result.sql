@@ -118,6 +118,7 @@ begin
         return 0;
     end if;
     perform amzmp._lock_skus(feed.account_id, skus);
+    perform amzmp._note_feed_lag(feed, landed);
     doubtful := amzmp._land_stock(feed, landed) || amzmp._land_prices(feed, landed);
     perform amzmp._judge_messages_facets(feed.account_id, landed);
     update amzmp.feed_message as m

@@ -258,6 +258,7 @@ begin
     perform amzmp._lock_skus(account_id, skus);
     perform amzmp._was_read(account_id, answers);
     perform amzmp._observe(account_id, seen);
+    perform amzmp._note_seen(account_id, seen);
     perform amzmp._keep_issues(account_id, array(
             select (s.channel_id, s.sku, s.issues, s.seen_at)::amzmp.issue_report from unnest(seen) as s
         ));

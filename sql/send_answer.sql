@@ -53,6 +53,7 @@ declare
     amazon_now constant timestamptz := amzmp._now(account_id);
 begin
     perform amzmp._lock_skus(account_id, array(select (a.request).subject from unnest(answers) as a));
+    perform amzmp._note_lag(account_id, answers);
 
     update amzmp.inventory as i
     set submitted_quantity = case when v.accepted then i.in_flight_quantity else i.submitted_quantity end,
