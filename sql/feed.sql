@@ -146,6 +146,7 @@ create table amzmp.feed_message (
     constraint feed_message_result_check check (result in ('accepted', 'refused', 'unknown', 'released'))
 );
 
+create index feed_message_sku on amzmp.feed_message (account_id, sku) where sku is not null;
 create index feed_message_in_flight on amzmp.feed_message (account_id, sku)
 where (result is null or result = 'unknown') and sku is not null;
 

@@ -76,6 +76,7 @@ create table amzmp.request_log (
 create table amzmp.request_log_default partition of amzmp.request_log default;
 -- As with activity, keys stand at the partitions.
 alter table amzmp.request_log_default add primary key (account_id, finished_at, request_id);
+create index request_log_subject on amzmp.request_log_default (account_id, subject) where subject_kind = 'listing';
 
 create type amzmp.answer_row as (
     request amzmp.request,
