@@ -111,7 +111,7 @@ begin
     end if;
     merged := amzmp._merge_listings(report);
     doubts := amzmp._doubt_listings(report);
-    drop table pg_temp.listing_stage;
+    drop table pg_temp.listing_stage cascade;
     return format('%s listings: %s new, %s changed, %s vanished; %s contradict what we expect, %s are read from Amazon',
         report.rows, merged.added, merged.changed, merged.vanished, doubts.doubted, doubts.read);
 end
@@ -152,7 +152,7 @@ create function amzmp._stage_listings(report amzmp.report)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    drop table if exists pg_temp.listing_stage;
+    drop table if exists pg_temp.listing_stage cascade;
     create temporary table listing_stage (
         digest bigint,
         seller_sku text,
@@ -174,6 +174,39 @@ begin
     ) on commit drop;
     perform amzmp._stage_report(report.account_id, report.document_id, report.type, 'pg_temp.listing_stage');
     analyze pg_temp.listing_stage (digest, seller_sku, price, quantity);
+    perform amzmp._read_stage();
+end
+$$;
+
+/*
+ * What the texts mean: numbers in which a comma may part the thousands or the cents, states in the languages in which they
+ * come. A view with expressions and no functions, because there may be millions of rows.
+ */
+create function amzmp._read_stage()
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    create temporary view listing_read as
+    select s.*,
+        case
+            when s.price ~ '^\d{1,12}(\.\d{1,6})?$' then s.price::numeric
+            when s.price ~ '^\d{1,3}(\.?\d{3}){0,3},\d{1,2}$' then replace(replace(s.price, '.', ''), ',', '.')::numeric
+            when s.price ~ '^\d{1,3}(,\d{3}){1,3}(\.\d{1,6})?$' then replace(s.price, ',', '')::numeric
+        end as amount,
+        case when s.quantity ~ '^\d{1,9}$' then s.quantity::integer end as units,
+        case
+            when lower(s.status) in ('active', 'aktiv', 'actif', 'attivo', 'activo', '出品中') then 'active'
+            when lower(s.status) in ('inactive', 'inaktiv', 'inactif', 'inattivo', 'inactivo', '停止中') then 'inactive'
+            when lower(s.status) in ('incomplete', 'unvollständig', 'incomplet', 'incompleto', '未完了') then 'incomplete'
+            else lower(s.status)
+        end as state,
+        case when s.fulfillment_channel like 'AMAZON%' then 'amazon' else 'merchant' end as shipped_by
+    from pg_temp.listing_stage as s
+    where s.seller_sku is not null;
 end
 $$;
 
@@ -189,69 +222,31 @@ as $$
 #variable_conflict use_column
 declare
     settled_before constant timestamptz := report.submitted_at - amzmp._account_interval(report.account_id, 0, 'report_age');
-    known bigint;
-    missing bigint;
+    problem text;
 begin
     if report.accepted_by is not null then
         return null;
     end if;
-    select count(*), count(*) filter (where s.seller_sku is null) into known, missing
+    select format('%s of %s listings that %s are missing in it; retry_report() applies it all the same', k.missing, k.known, k.what)
+    into problem
     from (
-        select r.sku
+        select 'the last one had' as what, count(*) as known, count(*) filter (where s.seller_sku is null) as missing
         from amzmp.remote_listing as r
+        left join pg_temp.listing_stage as s on s.seller_sku = r.sku
         where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
             and r.vanished_at is null
-        union
-        select l.sku
+        union all
+        select 'are ours', count(*), count(*) filter (where s.seller_sku is null)
         from amzmp.listing as l
+        left join pg_temp.listing_stage as s on s.seller_sku = l.sku
         where (l.account_id, l.channel_id) = (report.account_id, report.channel_id)
             and l.state in ('live', 'live_with_issues', 'off_sale')
             and l.published_at < settled_before
     ) as k
-    left join pg_temp.listing_stage as s on s.seller_sku = k.sku;
-    if missing > amzmp._setting_int(report.account_id, report.channel_id, 'vanish_minimum')
-            and missing > known * amzmp._setting_numeric(report.account_id, report.channel_id, 'vanish_percent') / 100 then
-        return format('%s of %s listings that were there are missing in it; retry_report() applies it all the same', missing, known);
-    end if;
-    return null;
-end
-$$;
-
-/*
- * The rows that say something new, with what their texts mean: numbers in which a comma may part the thousands or the
- * cents, states in the languages in which they come. (Expressions and no functions, because there may be millions.)
- */
-create function amzmp._find_listing_news(report amzmp.report)
-    returns void
-    language plpgsql
-    volatile
-    parallel unsafe
-    set search_path = pg_catalog, pg_temp
-    set work_mem = '24MB'
-as $$
-#variable_conflict use_column
-begin
-    drop table if exists pg_temp.listing_news;
-    create temporary table listing_news on commit drop as
-    select s.*, r.sku is null as is_new,
-        case
-            when s.price ~ '^\d{1,12}(\.\d{1,6})?$' then s.price::numeric
-            when s.price ~ '^\d{1,3}(\.?\d{3}){0,3},\d{1,2}$' then replace(replace(s.price, '.', ''), ',', '.')::numeric
-            when s.price ~ '^\d{1,3}(,\d{3}){1,3}(\.\d{1,6})?$' then replace(s.price, ',', '')::numeric
-        end as amount,
-        case when s.quantity ~ '^\d{1,9}$' then s.quantity::integer end as units,
-        case
-            when lower(s.status) in ('active', 'aktiv', 'actif', 'attivo', 'activo', '出品中') then 'active'
-            when lower(s.status) in ('inactive', 'inaktiv', 'inactif', 'inattivo', 'inactivo', '停止中') then 'inactive'
-            when lower(s.status) in ('incomplete', 'unvollständig', 'incomplet', 'incompleto', '未完了') then 'incomplete'
-            else lower(s.status)
-        end as state,
-        case when s.fulfillment_channel like 'AMAZON%' then 'amazon' else 'merchant' end as shipped_by
-    from pg_temp.listing_stage as s
-    left join amzmp.remote_listing as r
-        on (r.account_id, r.channel_id) = (report.account_id, report.channel_id) and r.sku = s.seller_sku
-    where s.seller_sku is not null
-        and (r.sku is null or r.digest <> s.digest or r.vanished_at is not null);
+    where k.missing > amzmp._setting_int(report.account_id, report.channel_id, 'vanish_minimum')
+        and k.missing > k.known * amzmp._setting_numeric(report.account_id, report.channel_id, 'vanish_percent') / 100
+    limit 1;
+    return problem;
 end
 $$;
 
@@ -274,7 +269,6 @@ begin
         and not exists (select from pg_temp.listing_stage as s where s.seller_sku = r.sku);
     get diagnostics vanished = row_count;
 
-    perform amzmp._find_listing_news(report);
     update amzmp.remote_listing as r
     set asin = n.asin1, title = n.item_name, description = n.item_description, listing_id = n.listing_id,
         price = n.amount, quantity = n.units, status = n.state, fulfillment = n.shipped_by,
@@ -282,9 +276,10 @@ begin
         product_id = n.product_id, product_id_type = n.product_id_type, shipping_group = n.merchant_shipping_group,
         opened = n.open_date, rest = n.rest, digest = n.digest, report_id = report.report_id,
         changed_at = report.submitted_at, vanished_at = null
-    from pg_temp.listing_news as n
-    where not n.is_new
-        and (r.account_id, r.channel_id, r.sku) = (report.account_id, report.channel_id, n.seller_sku);
+    from pg_temp.listing_read as n
+    where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
+        and r.sku = n.seller_sku
+        and (r.digest <> n.digest or r.vanished_at is not null);
     get diagnostics changed = row_count;
 
     -- Amazon should not, but may, show a SKU twice
@@ -295,10 +290,14 @@ begin
         n.amount, n.units, n.state, n.shipped_by, n.fulfillment_channel, n.item_condition, n.item_note, n.product_id,
         n.product_id_type, n.merchant_shipping_group, n.open_date, n.rest,
         n.digest, report.report_id, report.submitted_at
-    from pg_temp.listing_news as n
-    where n.is_new
+    from pg_temp.listing_read as n
+    where not exists (
+            select
+            from amzmp.remote_listing as r
+            where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
+                and r.sku = n.seller_sku
+        )
     on conflict do nothing;
     get diagnostics added = row_count;
-    drop table pg_temp.listing_news;
 end
 $$;

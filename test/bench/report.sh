@@ -14,6 +14,7 @@ COLUMNS_OF_PLAIN=item_name,item_description,listing_id,seller_sku,price,quantity
 
 bench_cluster bench 'autovacuum = off'
 connect acc http://127.0.0.1:9
+sql "select amzmp.hold('acc', reason => 'a benchmark')" >/dev/null # nothing is read from Amazon here
 mkdir -m 777 "$FILES"
 
 # report_text CHANGED: the rows, every hundredth with another price if so
@@ -49,7 +50,7 @@ seconds_since()
 
 plain_copy()
 {
-	sql 'drop table if exists plain' "create table plain (account_id bigint not null default 1, channel_id bigint not null default 1,
+	sql 'set client_min_messages = warning' 'drop table if exists plain' "create table plain (account_id bigint not null default 1, channel_id bigint not null default 1,
 		$(sed 's/,/ text, /g' <<<"$COLUMNS_OF_PLAIN") text, primary key (account_id, channel_id, seller_sku))" checkpoint
 	local start
 	start=$(clock_us)
@@ -92,14 +93,15 @@ take_in()
 	echo "$(seconds_since "$start") $most"
 }
 
-# line NAME FILE TARGET
+# line NAME FILE TARGET: with a plain COPY right before, so that both meet the same machine
 line()
 {
-	local result
+	local result plain
+	plain=$(plain_copy)
 	result=$(take_in "$2")
 	is_applied || die "the report was not applied: $(sql 'select state, reason from amzmp.report order by report_id desc limit 1')"
 	figure "$1" "$(awk -v a="${result% *}" -v b="$plain" 'BEGIN { printf "%.2f", a / b }')" x "$3"
-	note "$(sql 'select reason from amzmp.report order by report_id desc limit 1'): ${result% *} s"
+	note "$(sql 'select reason from amzmp.report order by report_id desc limit 1'): ${result% *} s, plain COPY $plain s"
 	figure 'memory of the runner' "${result#* }" MB '<= 128'
 }
 
@@ -110,8 +112,8 @@ is_applied()
 
 write_files new false
 write_files changed true
-plain=$(plain_copy)
-note "$ROWS rows, $(du -m "$FILES/new.txt" | cut -f1) MB, packed $(du -m "$FILES/new.gz" | cut -f1) MB; plain COPY $plain s"
+note "$ROWS rows, $(du -m "$FILES/new.txt" | cut -f1) MB, packed $(du -m "$FILES/new.gz" | cut -f1) MB"
+plain_copy >/dev/null
 make_listings
 line 'listing report, all new ÷ plain COPY' new '<= 5'
 sql 'vacuum analyze amzmp.remote_listing'
