@@ -94,7 +94,8 @@ test: setup
 test-check test-simulator test-regress test-pgtap test-crash: setup
 	@test/run.sh $(@:test-%=%) $(T)
 
-bench: setup
+bench:
+	@script/setup.sh bench
 	@test/run.sh bench $(T)
 
 conformance:

@@ -2,9 +2,10 @@
 # Brings what building, testing and showing amzmp needs, on Debian 12. The one set-up script: make demo, make test
 # and CI all call it. When nothing is missing it does nothing, and says nothing.
 #
-#   script/setup.sh          what make, make demo, make test and make bench need
+#   script/setup.sh          what make, make demo and make test need
 #   script/setup.sh node     that, and node and npm for make conformance; wherever they come from
 #   script/setup.sh clang    that, and clang with libFuzzer for make fuzz
+#   script/setup.sh bench    that, and the Python driver that a benchmark compares with
 #
 # It is not for installing amzmp, and changes the machine no further than apt-get does: it starts no server, and the
 # "main" cluster that Debian makes with the server package is not made, because nothing here would use it.
@@ -26,8 +27,9 @@ for part in "$@"; do
 	case $part in
 		node) command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm) ;;
 		clang) packages+=(clang-14 libclang-rt-14-dev) ;;
+		bench) packages+=(python3-psycopg) ;;
 		*)
-			echo "usage: $0 [node] [clang]" >&2
+			echo "usage: $0 [node] [clang] [bench]" >&2
 			exit 2
 			;;
 	esac

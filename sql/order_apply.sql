@@ -127,19 +127,23 @@ $$;
 /*
  * Import parked orders: write what Amazon told. A version that is older than what we hold only loses its parked row.
  * What a newer version leaves out (a pending order has no amounts, an application without the role gets no address) does
- * not erase what an earlier one told.
+ * not erase what an earlier one told. Returns what the lines of new orders claim; those of orders that change are left to
+ * _settle_orders.
  *
- * A set a call, in few statements. Every lookup is by a whole primary key, which the settings make sure of: a plan made
- * while the tables are young and have no statistics is kept, and must not read an account's orders for each batch.
+ * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql).
  */
-create function amzmp._import_parked(account_id bigint, order_ids text[]) returns void
+create function amzmp._import_parked(account_id bigint, order_ids text[]) returns amzmp.order_claim[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
     ids alias for $2;
+    has_source boolean := exists (select from amzmp.source s where s.account_id = acc and s.kind = 'product');
+    by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
+    claims amzmp.order_claim[];
 begin
     perform from amzmp.parked_order p
       where p.account_id = acc and p.amazon_order_id = any (ids)
@@ -149,10 +153,12 @@ begin
         select p.amazon_order_id, p.last_updated_at, p.complete, p.sealed, o.order_number,
                o.personal_purged_at is not null as purged,
                amzmp._open(p.sealed, 'order', p.account_id || '/' || p.amazon_order_id)::jsonb as doc
-          from amzmp.parked_order p
-          left join amzmp.orders o on o.account_id = p.account_id and o.amazon_order_id = p.amazon_order_id
-         where p.account_id = acc and p.amazon_order_id = any (ids)
-           and (o.amazon_order_id is null or p.last_updated_at >= o.last_updated_at)
+          from unnest(ids) as w (id)
+          cross join lateral (
+                select x.* from amzmp.parked_order x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as p
+          left join lateral (
+                select x.* from amzmp.orders x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as o on true
+         where (o.amazon_order_id is null or p.last_updated_at >= o.last_updated_at)
     ), place as materialized (
         select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
                amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
@@ -171,7 +177,7 @@ begin
         select n.*,
                case when n.order_number is not null or n.number = n.amazon_order_id then n.number
                     when row_number() over (partition by n.number order by n.amazon_order_id) > 1 then n.amazon_order_id
-                    when exists (select from amzmp.orders o where o.account_id = acc and o.order_number = n.number)
+                    when exists (select from amzmp.orders o where o.order_number = n.number and o.account_id = acc)
                     then n.amazon_order_id
                     else n.number end as final_number
           from numbered n
@@ -241,22 +247,21 @@ begin
                cancellation_requested = excluded.cancellation_requested,
                complete = excluded.complete,
                arrived_at = coalesce(orders.arrived_at, excluded.arrived_at)
-    ), items as (
-        insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, asin, title, condition,
-            quantity_ordered, quantity_fulfilled, quantity_unfulfilled, currency, unit_price, item_price, item_tax,
-            shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, cancellation)
+    ), lines as materialized (
         select distinct on (f.amazon_order_id, i.doc ->> 'orderItemId')
-               acc, f.amazon_order_id, i.doc ->> 'orderItemId', i.position,
-               coalesce(i.doc #>> '{product,sellerSku}', i.doc #>> '{product,asin}'), i.doc #>> '{product,asin}',
-               i.doc #>> '{product,title}',
-               concat_ws('/', i.doc #>> '{product,condition,conditionType}', i.doc #>> '{product,condition,conditionSubtype}'),
-               coalesce(amzmp._count(i.doc -> 'quantityOrdered'), 0),
-               amzmp._count(i.doc #> '{fulfillment,quantityFulfilled}'),
-               amzmp._count(i.doc #> '{fulfillment,quantityUnfulfilled}'),
+               f.amazon_order_id, i.doc ->> 'orderItemId' as order_item_id, i.position,
+               coalesce(i.doc #>> '{product,sellerSku}', i.doc #>> '{product,asin}') as sku, i.doc #>> '{product,asin}' as asin,
+               i.doc #>> '{product,title}' as title,
+               concat_ws('/', i.doc #>> '{product,condition,conditionType}', i.doc #>> '{product,condition,conditionSubtype}') as condition,
+               coalesce(amzmp._count(i.doc -> 'quantityOrdered'), 0) as ordered,
+               amzmp._count(i.doc #> '{fulfillment,quantityFulfilled}') as fulfilled,
+               amzmp._count(i.doc #> '{fulfillment,quantityUnfulfilled}') as unfulfilled,
                coalesce(i.doc #>> '{proceeds,proceedsTotal,currencyCode}',
-                        i.doc #>> '{product,price,unitPrice,currencyCode}'),
-               amzmp._money(i.doc #> '{product,price,unitPrice}'), b.item, b.item_tax, b.shipping, b.shipping_tax,
-               b.gift_wrap, b.discount, b.tax, amzmp._money(i.doc #> '{proceeds,proceedsTotal}'), i.doc -> 'cancellation'
+                        i.doc #>> '{product,price,unitPrice,currencyCode}') as currency,
+               amzmp._money(i.doc #> '{product,price,unitPrice}') as unit_price, b.*,
+               amzmp._money(i.doc #> '{proceeds,proceedsTotal}') as total, i.doc -> 'cancellation' as cancellation,
+               f.order_number is null as is_new, amzmp._time(f.doc ->> 'createdTime') as purchased_at,
+               f.doc #>> '{fulfillment,fulfillmentStatus}' as status, f.doc #>> '{fulfillment,fulfilledBy}' as fulfilled_by
           from fresh f
           cross join lateral jsonb_array_elements(amzmp._array(f.doc -> 'orderItems')) with ordinality as i (doc, position)
           cross join lateral (
@@ -275,8 +280,22 @@ begin
                                   from jsonb_array_elements(amzmp._array(y -> 'detailedBreakdowns')) as z) as d
                             on y ->> 'type' = 'TAX') as x) as b
          where i.doc ->> 'orderItemId' is not null
+    ), matched as materialized (
+        select l.*, amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) as shop_sku,
+               case when l.is_new then amzmp._claimed_units(l.status, l.fulfilled_by, l.ordered, l.fulfilled, l.unfulfilled,
+                                           l.cancellation -> 'cancellationExecution' is not null) else 0 end as claims
+          from lines l
+    ), items as (
+        insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, asin, title, condition,
+            quantity_ordered, quantity_fulfilled, quantity_unfulfilled, currency, unit_price, item_price, item_tax,
+            shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, cancellation, claimed)
+        select acc, l.amazon_order_id, l.order_item_id, l.position, l.sku, l.shop_sku, l.asin, l.title, l.condition,
+               l.ordered, l.fulfilled, l.unfulfilled, l.currency, l.unit_price, l.item, l.item_tax, l.shipping, l.shipping_tax,
+               l.gift_wrap, l.discount, l.tax, l.total, l.cancellation, case when l.shop_sku is not null then l.claims else 0 end
+          from matched l
         on conflict (account_id, amazon_order_id, order_item_id) do update
-           set sku = coalesce(excluded.sku, order_item.sku), asin = coalesce(excluded.asin, order_item.asin),
+           set sku = coalesce(excluded.sku, order_item.sku), shop_sku = coalesce(order_item.shop_sku, excluded.shop_sku),
+               asin = coalesce(excluded.asin, order_item.asin),
                title = coalesce(excluded.title, order_item.title),
                condition = coalesce(nullif(excluded.condition, ''), order_item.condition),
                quantity_ordered = excluded.quantity_ordered,
@@ -316,11 +335,18 @@ begin
                case when f.complete then f.sealed else coalesce(b.raw, f.sealed) end
           from fresh f
           cross join lateral (select amzmp._personal_part(f.doc) as part) as x
-          left join amzmp.order_buyer b on b.account_id = acc and b.amazon_order_id = f.amazon_order_id
+          left join lateral (
+                select y.sealed, y.raw from amzmp.order_buyer y
+                 where y.account_id = acc and y.amazon_order_id = f.amazon_order_id offset 0) as b on true
          where not f.purged
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
+    ), done as (
+        delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (ids)
     )
-    delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (ids);
+    select array_agg(row(l.shop_sku, l.shop_sku = l.sku, l.claims, l.purchased_at)::amzmp.order_claim)
+      into claims
+      from matched l where l.shop_sku is not null and l.claims <> 0;
+    return coalesce(claims, '{}');
 end
 $$;
 
@@ -329,8 +355,7 @@ create function amzmp._import_orders(account_id bigint, order_ids text[], stock_
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    perform amzmp._import_parked(account_id, order_ids);
-    perform amzmp._settle_orders(account_id, order_ids, stock_follows);
+    perform amzmp._settle_orders(account_id, order_ids, stock_follows, amzmp._import_parked(account_id, order_ids));
     perform amzmp._notify_orders(account_id, order_ids);
 end
 $$;

@@ -286,7 +286,9 @@ begin
         select acc, u.id, u.updated, is_complete, amzmp._seal(u.doc::text, 'order', acc || '/' || u.id)
           from usable u
           left join side s on s.place is not distinct from u.place
-          left join amzmp.orders o on o.account_id = acc and o.amazon_order_id = u.id
+          left join lateral (
+                select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
+                 where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
          where (o.amazon_order_id is not null
                 or u.created >= earliest
                    and (s.wanted is null or coalesce(u.doc #>> '{fulfillment,fulfilledBy}', s.wanted) = s.wanted))

@@ -3,10 +3,14 @@
  *	  What follows from orders' rows: items matched, movements, reservations, claims and states.
  *
  * All of this is a function of the stored state and can be repeated at will. Orders are locked first, in the order of their
- * numbers, so that two processes never settle one at once. Each step takes a set of orders and is one statement;
- * the planner's settings see to it that every lookup is by a whole primary key, however young the tables are.
+ * numbers, so that two processes never settle one at once. Each step takes a set of orders and is one statement.
+ *
+ * Tables that are young have no statistics, and the plans of these statements are made once and kept. So they leave the
+ * planner no choice: it goes from order to order ("lateral … offset 0"), looks up rows by a whole key, and updates them by
+ * the place where it has found them; else it may read all orders of the account for each.
  */
-create function amzmp._settle_orders(account_id bigint, order_ids text[], stock_follows boolean default false) returns void
+create function amzmp._settle_orders(account_id bigint, order_ids text[], stock_follows boolean default false,
+    fresh amzmp.order_claim[] default '{}') returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
@@ -21,7 +25,7 @@ begin
     perform amzmp._match_items(account_id, ids);
     perform amzmp._settle_movements(account_id, ids);
     perform amzmp._settle_reservations(account_id, ids, stock_follows);
-    perform amzmp._settle_claims(account_id, ids);
+    perform amzmp._settle_claims(account_id, ids, fresh);
     perform amzmp._settle_cancellations(account_id, ids);
     perform amzmp._settle_shipments(account_id, ids);
     if not stock_follows then
@@ -33,11 +37,13 @@ $$;
 
 /*
  * Which of the shop's products a line is: what link_item says, else the product of that SKU (or ASIN, by the setting
- * item_key). An account without a source has no products to compare with; there every SKU counts as known.
+ * item_key). An account without a source has no products to compare with; there every SKU counts as known. New lines are
+ * matched as they are written (order_apply.sql); here are those that were not known then.
  */
 create function amzmp._match_items(account_id bigint, order_ids text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 declare
     acc alias for $1;
@@ -46,27 +52,20 @@ declare
 begin
     update amzmp.order_item i
        set shop_sku = k.sku
-      from (select u.amazon_order_id, u.order_item_id,
-                   coalesce(l.sku, p.sku, case when not has_source then u.sku end) as sku
-              from amzmp.order_item u
-              left join amzmp.sku_link l on l.account_id = acc and l.amazon_sku = u.sku
-              left join lateral (
-                    (select x.sku from amzmp.source s
-                       join amzmp.product x on x.account_id = s.account_id and x.source_id = s.source_id and x.sku = u.sku
-                      where s.account_id = acc and has_source and not by_asin and not x.gone limit 1)
-                    union all
-                    (select x.sku from amzmp.product x
-                      where by_asin and x.asin = u.asin and x.account_id = acc and not x.gone order by x.sku limit 1)) as p on true
-             where u.account_id = acc and u.amazon_order_id = any (order_ids) and u.shop_sku is null) as k
-     where i.account_id = acc and i.amazon_order_id = k.amazon_order_id and i.order_item_id = k.order_item_id
-       and k.sku is not null;
+      from (select u.place, amzmp._shop_sku(acc, u.sku, u.asin, has_source, by_asin) as sku
+              from unnest(order_ids) as w (id)
+              cross join lateral (
+                    select x.ctid as place, x.sku, x.asin from amzmp.order_item x
+                     where x.account_id = acc and x.amazon_order_id = w.id and x.shop_sku is null offset 0) as u) as k
+     where i.ctid = k.place and k.sku is not null;
 end
 $$;
 
 -- A line's movements must add up to what its latest state asks for; the difference becomes the next movement.
 create function amzmp._settle_movements(account_id bigint, order_ids text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 declare
     acc alias for $1;
@@ -79,8 +78,11 @@ begin
                 when s.sold + coalesce(m.moved, 0) < 0 and (o.status = 'CANCELLED' or s.cancelled) then 'cancellation'
                 else 'correction' end,
            ours
-      from amzmp.orders o
-      join amzmp.order_item i on i.account_id = acc and i.amazon_order_id = o.amazon_order_id
+      from unnest(order_ids) as w (id)
+      cross join lateral (
+            select x.* from amzmp.orders x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as o
+      cross join lateral (
+            select x.* from amzmp.order_item x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as i
       cross join lateral (
             select i.cancellation -> 'cancellationExecution' is not null as cancelled,
                    amzmp._sold_units(o.status, o.fulfilled_by, i.quantity_ordered, i.quantity_fulfilled,
@@ -91,8 +93,7 @@ begin
               from amzmp.movement x
              where x.account_id = acc and x.order_item_id = i.order_item_id
            ) as m on true
-     where o.account_id = acc and o.amazon_order_id = any (order_ids)
-       and i.shop_sku is not null and s.sold + coalesce(m.moved, 0) <> 0
+     where i.shop_sku is not null and s.sold + coalesce(m.moved, 0) <> 0
        and (amzmp._status_rank(o.status) is not null or m.revision is null);
 end
 $$;
@@ -105,7 +106,8 @@ $$;
  */
 create function amzmp._settle_reservations(account_id bigint, order_ids text[], stock_follows boolean) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -120,15 +122,18 @@ begin
                + case when stock_follows then 0 else greatest(0, -m.to_apply) end
                + case when o.delivered_at is null and o.status in ('UNSHIPPED', 'PARTIALLY_SHIPPED')
                       then greatest(0, -m.not_ours) else 0 end as quantity
-          from amzmp.orders o
-          join amzmp.order_item i on i.account_id = acc and i.amazon_order_id = o.amazon_order_id
+          from unnest(ids) as w (id)
+          cross join lateral (
+                select x.* from amzmp.orders x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as o
+          cross join lateral (
+                select x.* from amzmp.order_item x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as i
           cross join lateral (
                 select coalesce(sum(x.quantity), 0)::integer as moved,
                        coalesce(sum(x.quantity) filter (where x.reduces_stock and x.applied_at is null), 0)::integer as to_apply,
                        coalesce(sum(x.quantity) filter (where not x.reduces_stock), 0)::integer as not_ours
                   from amzmp.movement x
                  where x.account_id = acc and x.order_item_id = i.order_item_id) as m
-         where o.account_id = acc and o.amazon_order_id = any (ids) and i.shop_sku is not null
+         where i.shop_sku is not null
     ), kept as (
         insert into amzmp.reservation (account_id, amazon_order_id, order_item_id, sku, quantity)
         select acc, h.amazon_order_id, h.order_item_id, h.shop_sku, h.quantity
@@ -139,21 +144,27 @@ begin
             or reservation.released_at is not null
     )
     update amzmp.reservation r
-       set released_at = now(),
-           release_cause = case when h.status = 'CANCELLED' then 'cancelled'
-                                when h.delivered_at is not null then 'delivered'
-                                when h.status = 'SHIPPED' then 'shipped' else 'sold' end
-      from held h
-     where h.quantity = 0 and r.account_id = acc and r.amazon_order_id = h.amazon_order_id
-       and r.order_item_id = h.order_item_id and r.released_at is null;
+       set released_at = now(), release_cause = f.cause
+      from (select x.place,
+                   case when h.status = 'CANCELLED' then 'cancelled'
+                        when h.delivered_at is not null then 'delivered'
+                        when h.status = 'SHIPPED' then 'shipped' else 'sold' end as cause
+              from held h
+              cross join lateral (
+                    select y.ctid as place from amzmp.reservation y
+                     where y.account_id = acc and y.amazon_order_id = h.amazon_order_id and y.order_item_id = h.order_item_id
+                       and y.released_at is null offset 0) as x
+             where h.quantity = 0) as f
+     where r.ctid = f.place;
 end
 $$;
 
 /*
  * Tell the stock side by how many units Amazon has lowered, or raised, what it offers. Where the line is sold under
  * another SKU than the shop's, Amazon has not touched what we offer: there the desired stock is computed anew and sent.
+ * What new orders claim was noted as they were written, and comes along.
  */
-create function amzmp._settle_claims(account_id bigint, order_ids text[]) returns void
+create function amzmp._settle_claims(account_id bigint, order_ids text[], fresh amzmp.order_claim[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
@@ -166,7 +177,9 @@ begin
     select array_agg(n.shop_sku) filter (where n.same), array_agg(n.quantity) filter (where n.same),
            array_agg(n.purchased_at) filter (where n.same), array_agg(distinct n.shop_sku) filter (where not n.same)
       into skus, quantities, times, linked
-      from amzmp._note_claims(acc, order_ids) n;
+      from (select f.* from unnest(fresh) as f
+            union all
+            select c.* from amzmp._note_claims(acc, order_ids) as c) as n;
     if skus is not null then
         perform amzmp._stock_moved(acc, skus, quantities, times);
     end if;
@@ -178,9 +191,10 @@ $$;
 
 -- Write down what lines claim now, and return the differences.
 create function amzmp._note_claims(account_id bigint, order_ids text[])
-    returns table (shop_sku text, same boolean, quantity integer, purchased_at timestamptz)
+    returns setof amzmp.order_claim
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -189,14 +203,16 @@ declare
 begin
     return query
         update amzmp.order_item i set claimed = c.claimed
-          from (select x.amazon_order_id, x.order_item_id, x.claimed as before, o.purchased_at,
+          from (select x.place, x.claimed as before, o.purchased_at,
                        amzmp._claimed_units(o.status, o.fulfilled_by, x.quantity_ordered, x.quantity_fulfilled,
                            x.quantity_unfulfilled, x.cancellation -> 'cancellationExecution' is not null) as claimed
-                  from amzmp.orders o
-                  join amzmp.order_item x on x.account_id = acc and x.amazon_order_id = o.amazon_order_id
-                 where o.account_id = acc and o.amazon_order_id = any (ids) and x.shop_sku is not null) as c
-         where i.account_id = acc and i.amazon_order_id = c.amazon_order_id and i.order_item_id = c.order_item_id
-           and c.claimed <> c.before
+                  from unnest(ids) as w (id)
+                  cross join lateral (
+                        select x.* from amzmp.orders x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as o
+                  cross join lateral (
+                        select y.ctid as place, y.* from amzmp.order_item y
+                         where y.account_id = acc and y.amazon_order_id = w.id and y.shop_sku is not null offset 0) as x) as c
+         where i.ctid = c.place and c.claimed <> c.before
         returning i.shop_sku, i.shop_sku = i.sku, c.claimed - c.before, c.purchased_at;
 end
 $$;
@@ -210,7 +226,8 @@ $$;
  */
 create function amzmp._settle_short(account_id bigint, order_ids text[], short_skus text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 #variable_conflict use_column
 declare
@@ -219,10 +236,14 @@ declare
 begin
     update amzmp.orders o
        set short_stock = s.short
-      from (select x.amazon_order_id,
+      from (select x.place,
                    bool_or(coalesce(i.shop_sku = any (short_skus), false) or coalesce(p.quantity < h.quantity, false)) as short
-              from amzmp.orders x
-              join amzmp.order_item i on i.account_id = acc and i.amazon_order_id = x.amazon_order_id
+              from unnest(ids) as w (id)
+              cross join lateral (
+                    select y.ctid as place, y.* from amzmp.orders y
+                     where y.account_id = acc and y.amazon_order_id = w.id offset 0) as x
+              cross join lateral (
+                    select x.* from amzmp.order_item x where x.account_id = acc and x.amazon_order_id = w.id offset 0) as i
               left join lateral (
                     select y.quantity from amzmp.source c
                       join amzmp.product y on y.account_id = c.account_id and y.source_id = c.source_id and y.sku = i.shop_sku
@@ -236,45 +257,52 @@ begin
                             coalesce((select own.reserved_at from amzmp.reservation own
                                        where own.account_id = acc and own.amazon_order_id = i.amazon_order_id
                                          and own.order_item_id = i.order_item_id), now()), i.amazon_order_id)) as h on true
-             where x.account_id = acc and x.amazon_order_id = any (ids)
-               and x.fulfilled_by is distinct from 'AMAZON' and x.status = 'UNSHIPPED' and x.delivered_at is null
+             where x.fulfilled_by is distinct from 'AMAZON' and x.status = 'UNSHIPPED' and x.delivered_at is null
                and x.short_stock is distinct from false and i.shop_sku is not null
-             group by x.amazon_order_id) as s
-     where o.account_id = acc and o.amazon_order_id = s.amazon_order_id and o.short_stock is distinct from s.short;
+             group by x.place, x.short_stock) as s
+     where o.ctid = s.place and o.short_stock is distinct from s.short;
 end
 $$;
 
 -- The state that the decision table gives, for orders that are neither delivered nor put aside.
 create function amzmp._settle_states(account_id bigint, order_ids text[], short_skus text[] default null) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
     ids alias for $2;
+    has_source boolean := exists (select from amzmp.source s where s.account_id = acc and s.kind = 'product');
     changed amzmp.orders[];
 begin
-    if short_skus <> '{}' or exists (select from amzmp.source s where s.account_id = acc) then
+    if has_source or short_skus <> '{}' then
         perform amzmp._settle_short(acc, ids, short_skus);
     end if;
     with judged as (
-        select o.amazon_order_id, amzmp._wanted_state(o, l.item) as wanted
-          from amzmp.orders o
+        -- most orders are in the plain case, which needs no look at the table
+        select o.place, case when l.item = 'known' and o.short_stock is not true then 'imported'
+                                       else amzmp._wanted_state(o.whole, l.item) end as wanted
+          from unnest(ids) as w (id)
+          cross join lateral (
+                select x.ctid as place, x as whole, x.short_stock, x.import_state from amzmp.orders x
+                 where x.account_id = acc and x.amazon_order_id = w.id offset 0) as o
           cross join lateral (
                 select case when bool_or(i.shop_sku is null) then 'unknown'
-                            when bool_or(exists (select from amzmp.source s
-                                                   join amzmp.product p on p.account_id = s.account_id
-                                                                       and p.source_id = s.source_id and p.sku = i.shop_sku
-                                                  where s.account_id = acc and not p.gone and not p.active)) then 'disabled'
+                            when has_source
+                                 and bool_or(exists (select from amzmp.source s
+                                                       join amzmp.product p on p.account_id = s.account_id
+                                                                           and p.source_id = s.source_id and p.sku = i.shop_sku
+                                                      where s.account_id = acc and not p.gone and not p.active)) then 'disabled'
                             else 'known' end as item
                   from amzmp.order_item i
-                 where i.account_id = acc and i.amazon_order_id = o.amazon_order_id) as l
-         where o.account_id = acc and o.amazon_order_id = any (ids) and o.import_state not in ('quarantined', 'delivered')
+                 where i.account_id = acc and i.amazon_order_id = w.id) as l
+         where o.import_state not in ('quarantined', 'delivered')
     ), moved as (
         update amzmp.orders o set import_state = j.wanted
           from judged j
-         where o.account_id = acc and o.amazon_order_id = j.amazon_order_id and o.import_state <> j.wanted
+         where o.ctid = j.place and o.import_state <> j.wanted
         returning o
     )
     select array_agg(m.o) into changed from moved m;
@@ -291,10 +319,6 @@ create function amzmp._wanted_state(o amzmp.orders, item text) returns text
 declare
     d amzmp.order_decision;
 begin
-    -- most orders are in the last rows' plain case, which needs no look at the table
-    if item = 'known' and o.short_stock is not true then
-        return 'imported';
-    end if;
     d := amzmp._order_decision(o.fulfilled_by, o.status, item, case when o.short_stock then 'short' else 'enough' end);
     if d.unless_setting is not null
         and (o.accepted_at is not null or amzmp._setting_text(o.account_id, o.channel_id, d.unless_setting) <> 'hold') then

@@ -62,10 +62,11 @@ create table amzmp.orders (
         'quarantined', 'delivered'))
 );
 
--- But for the number, which is unique in an account, no further index of these tables begins with account_id: a plan made
--- while they are empty costs all indexes alike, and one that knows the account alone would then be kept and read the
--- whole account for every order.
-create unique index orders_number on amzmp.orders (account_id, order_number);
+-- No further index of these tables begins with account_id: a plan made while they are empty costs all indexes alike, and
+-- one that knows the account alone would then be kept and read the whole account for every order. Numbers are unique in an
+-- account; the index that sees to it holds only those that are not Amazon's own, and so serves no such plan.
+create unique index orders_number on amzmp.orders (account_id, order_number) where order_number <> amazon_order_id;
+create index orders_by_number on amzmp.orders (order_number, account_id);
 create index orders_purchased on amzmp.orders (purchased_at);
 create index orders_imported on amzmp.orders (imported_at, account_id);
 create index orders_held on amzmp.orders (import_state, account_id)
@@ -360,6 +361,34 @@ create function amzmp._order_number(amazon_order_id text, format text, marketpla
     select case when format = '{amazon_id}' then amazon_order_id
         else amzmp.format_order_number(amazon_order_id, format, marketplace, prefix, fulfilled_by,
             case when format like '%{number}%' then nextval('amzmp.order_running_number') end) end;
+    end;
+
+-- By how many units an order has lowered (or given back) what Amazon offers of a product; same when Amazon sells it
+-- under the shop's own SKU.
+create type amzmp.order_claim as (
+    shop_sku text,
+    same boolean,
+    quantity integer,
+    purchased_at timestamptz
+);
+
+comment on type amzmp.order_claim is 'Inner: by how much an order changes what Amazon offers of a product.';
+
+-- The shop's product that an ordered SKU means.
+create function amzmp._shop_sku(account_id bigint, sku text, asin text, has_source boolean, by_asin boolean) returns text
+    language sql stable parallel safe
+    begin atomic
+    select coalesce(
+        (select l.sku from amzmp.sku_link l where l.account_id = _shop_sku.account_id and l.amazon_sku = _shop_sku.sku),
+        case when not has_source then _shop_sku.sku
+             when by_asin then (
+                select x.sku from amzmp.product x
+                 where x.asin = _shop_sku.asin and x.account_id = _shop_sku.account_id and not x.gone order by x.sku limit 1)
+             else (
+                select x.sku from amzmp.source s
+                  join amzmp.product x on x.account_id = s.account_id and x.source_id = s.source_id and x.sku = _shop_sku.sku
+                 where s.account_id = _shop_sku.account_id and not x.gone limit 1)
+        end);
     end;
 
 -- How far an order has come. It never goes back; null for a status that we do not know, which Amazon's time orders.
