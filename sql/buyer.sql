@@ -12,7 +12,10 @@ create table amzmp.order_buyer (
     sealed bytea,
     raw bytea not null,
     primary key (account_id, amazon_order_id)
-);
+) with (toast_tuple_target = 8160);
+
+-- What is sealed cannot be compressed, and most orders fit into a row.
+alter table amzmp.order_buyer alter column sealed set storage external, alter column raw set storage external;
 
 comment on table amzmp.order_buyer is 'Personal data of orders, sealed; amzmp.buyer() opens it.';
 comment on column amzmp.order_buyer.account_id is 'The account that sold.';

@@ -47,7 +47,10 @@ create table amzmp.parked_order (
     failed_at timestamptz,
     failure_reason text,
     primary key (account_id, amazon_order_id)
-);
+) with (toast_tuple_target = 8160);
+
+-- What is sealed cannot be compressed, and most orders fit into a row.
+alter table amzmp.parked_order alter column sealed set storage external;
 
 comment on table amzmp.parked_order is 'Orders that arrived and wait for their import.';
 comment on column amzmp.parked_order.account_id is 'The account that sold.';
