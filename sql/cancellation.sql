@@ -119,7 +119,8 @@ as $$
                 select
                 from amzmp.order_hook as h
                 where (h.account_id, h.channel_id, h.kind) = (o.account_id, o.channel_id, 'delivery')
-            ), true, 'it is not handed over to the shop yet', null)
+            ), true, 'it is not handed over to the shop yet', null),
+        (7, true, false, null, null)  -- nothing stands in the way, said by a row, because null would be no record
     ) as x (rank, holds, waits, reason, hint)
     where x.holds
     order by x.rank

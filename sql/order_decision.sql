@@ -16,6 +16,7 @@ create table amzmp.order_decision (
     moves text not null,
     import_state text not null,
     unless_setting text,
+    reject_setting text,
     constraint order_decision_fulfilled_by_check check (fulfilled_by in ('AMAZON', 'MERCHANT')),
     constraint order_decision_item_check check (item in ('known', 'disabled', 'unknown')),
     constraint order_decision_stock_check check (stock in ('enough', 'short')),
@@ -33,22 +34,24 @@ comment on column amzmp.order_decision.reserves is 'What is held back from sale:
 comment on column amzmp.order_decision.moves is 'What leaves the stock: nothing; what was sold; only what had been shipped, the rest comes back.';
 comment on column amzmp.order_decision.import_state is 'The state of the order, see amzmp.orders. An order that is imported is handed over when its status is among order_statuses.';
 comment on column amzmp.order_decision.unless_setting is 'The setting that may let the order go on instead of holding it.';
+comment on column amzmp.order_decision.reject_setting is 'The switch with which the order is cancelled at Amazon instead of waiting for a person.';
 
-insert into amzmp.order_decision (position, fulfilled_by, statuses, item, stock, reserves, moves, import_state, unless_setting)
+insert into amzmp.order_decision (position, fulfilled_by, statuses, item, stock, reserves, moves, import_state, unless_setting,
+    reject_setting)
 values
-    (1, null, '{CANCELLED,UNFULFILLABLE}', null, null, 'nothing', 'shipped', 'imported', null),
-    (2, 'AMAZON', null, 'unknown', null, 'nothing', 'nothing', 'held_unknown_item', null),
-    (3, 'AMAZON', null, null, null, 'nothing', 'nothing', 'imported', null),
-    (4, null, '{UNSHIPPED}', 'unknown', null, 'until taken', 'sold', 'held_unknown_item', null),
-    (5, null, '{UNSHIPPED}', 'disabled', null, 'until taken', 'sold', 'held_disabled_item', 'on_disabled_item'),
-    (6, null, '{UNSHIPPED}', null, 'short', 'until taken', 'sold', 'held_short_stock', 'on_short_stock'),
-    (7, null, '{UNSHIPPED}', null, null, 'until taken', 'sold', 'imported', null),
-    (8, null, '{PARTIALLY_SHIPPED}', 'unknown', null, 'until taken', 'sold', 'held_unknown_item', null),
-    (9, null, '{PARTIALLY_SHIPPED}', null, null, 'until taken', 'sold', 'imported', null),
-    (10, null, '{SHIPPED}', 'unknown', null, 'nothing', 'sold', 'held_unknown_item', null),
-    (11, null, '{SHIPPED}', null, null, 'nothing', 'sold', 'imported', null),
-    (12, null, null, 'unknown', null, 'ordered', 'nothing', 'held_unknown_item', null),
-    (13, null, null, null, null, 'ordered', 'nothing', 'imported', null);
+    (1, null, '{CANCELLED,UNFULFILLABLE}', null, null, 'nothing', 'shipped', 'imported', null, null),
+    (2, 'AMAZON', null, 'unknown', null, 'nothing', 'nothing', 'held_unknown_item', null, null),
+    (3, 'AMAZON', null, null, null, 'nothing', 'nothing', 'imported', null, null),
+    (4, null, '{UNSHIPPED}', 'unknown', null, 'until taken', 'sold', 'held_unknown_item', null, 'reject_unknown_item'),
+    (5, null, '{UNSHIPPED}', 'disabled', null, 'until taken', 'sold', 'held_disabled_item', 'on_disabled_item', 'reject_disabled_item'),
+    (6, null, '{UNSHIPPED}', null, 'short', 'until taken', 'sold', 'held_short_stock', 'on_short_stock', 'reject_short_stock'),
+    (7, null, '{UNSHIPPED}', null, null, 'until taken', 'sold', 'imported', null, null),
+    (8, null, '{PARTIALLY_SHIPPED}', 'unknown', null, 'until taken', 'sold', 'held_unknown_item', null, null),
+    (9, null, '{PARTIALLY_SHIPPED}', null, null, 'until taken', 'sold', 'imported', null, null),
+    (10, null, '{SHIPPED}', 'unknown', null, 'nothing', 'sold', 'held_unknown_item', null, null),
+    (11, null, '{SHIPPED}', null, null, 'nothing', 'sold', 'imported', null, null),
+    (12, null, null, 'unknown', null, 'ordered', 'nothing', 'held_unknown_item', null, null),
+    (13, null, null, null, null, 'ordered', 'nothing', 'imported', null, null);
 
 -- The row that fits a situation.
 create function amzmp._order_decision(fulfilled_by text, status text, item text, stock text) returns amzmp.order_decision
@@ -70,3 +73,12 @@ values
         'An order for more than the shop has: hold keeps it for a person (or until stock comes), backorder hands it over all the same.'),
     (true, 'on_disabled_item', 'both', 'text', 'Orders of products not for sale', '"hold"', '["hold", "import"]',
         'An order for a product that the shop does not sell at present: hold keeps it for a person, import hands it over all the same.');
+
+insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, description)
+values
+    (true, 'reject_unknown_item', 'both', 'boolean', 'Cancel orders of unknown items', 'false',
+        'Cancel an order at Amazon that names a product which the shop does not know, instead of holding it for a person.'),
+    (true, 'reject_disabled_item', 'both', 'boolean', 'Cancel orders of products not for sale', 'false',
+        'Cancel an order at Amazon for a product that the shop does not sell at present, instead of holding it for a person.'),
+    (true, 'reject_short_stock', 'both', 'boolean', 'Cancel orders beyond the stock', 'false',
+        'Cancel an order at Amazon that takes more than the shop has, instead of holding it for a person.');

@@ -345,11 +345,35 @@ begin
             when 'held_short_stock' then 'the order is held, the shop has less than it takes'
             else 'the order is held, the shop does not sell its product at present' end);
     perform amzmp._cancel_failed(o.account_id, o.amazon_order_id);
+    if amzmp._reject(o) then
+        return;
+    end if;
     if o.import_state = 'held_unknown_item' then
         perform amzmp._queue_items(o.account_id, i.sku)
            from amzmp.order_item i
            join amzmp.order_hook h on h.account_id = o.account_id and h.channel_id = 0 and h.kind = 'item' and h.automatic
           where i.account_id = o.account_id and i.amazon_order_id = o.amazon_order_id and i.shop_sku is null;
     end if;
+end
+$$;
+
+-- Cancel an order at Amazon that the shop rejects by one of its switches. True if it does.
+create function amzmp._reject(o amzmp.orders) returns boolean
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    switch text;
+begin
+    select d.reject_setting into switch
+      from amzmp.order_decision d
+     where d.import_state = o.import_state and o.status = any (d.statuses) and d.reject_setting is not null
+       and (d.fulfilled_by is null and o.fulfilled_by is distinct from 'AMAZON' or d.fulfilled_by = o.fulfilled_by);
+    if switch is null or not amzmp._setting_bool(o.account_id, o.channel_id, switch) then
+        return false;
+    end if;
+    if not exists (select from amzmp.cancellation c where c.account_id = o.account_id and c.amazon_order_id = o.amazon_order_id) then
+        perform amzmp._begin_cancellation(o, 'SELLER', amzmp._setting_text(o.account_id, 0, 'cancellation_code'), switch);
+    end if;
+    return true;
 end
 $$;

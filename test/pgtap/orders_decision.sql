@@ -79,6 +79,18 @@ select amzmp._queue_imports(:account_id) \g /dev/null
 select is((select count(*) from amzmp.orders o where o.import_state in ('held_short_stock', 'held_disabled_item')), 0::bigint,
     'and those held before with them');
 
+-- Rejecting, which no switch does by itself.
+select is((select count(*) from amzmp.cancellation c where c.account_id = :account_id and c.requested_by = 'SELLER'), 0::bigint, 'every switch is off: nothing was cancelled');
+select amzmp.set('orders_DE', 'on_short_stock', 'hold'), amzmp.set('orders', 'on_disabled_item', 'hold') \g /dev/null
+select amzmp.set('orders', s, 'true') from unnest('{reject_unknown_item,reject_disabled_item,reject_short_stock}'::text[]) s \g /dev/null
+select arrives(:account_id, an_order(format('781-000000%s-0000001', v.n), v.status, 1, jsonb_build_array(item('781' || v.n, v.sku, 1)),
+    jsonb_build_object('fulfillment', jsonb_build_object('fulfillmentStatus', v.status, 'fulfilledBy', v.side))))
+  from (values (1, 'UNSHIPPED', 'NOBODY', 'MERCHANT'), (2, 'UNSHIPPED', 'OFF', 'MERCHANT'), (3, 'UNSHIPPED', 'OUT', 'MERCHANT'), (4, 'UNSHIPPED', 'PEN', 'MERCHANT'),
+               (5, 'PENDING', 'NOBODY', 'MERCHANT'), (6, 'UNSHIPPED', 'NOBODY', 'AMAZON'), (7, 'PARTIALLY_SHIPPED', 'NOBODY', 'MERCHANT')) as v (n, status, sku, side) \g /dev/null
+select results_eq($$select amazon_order_id, state, decided_by::text from amzmp.cancellation where amazon_order_id like '781%' order by 1$$,
+    $$values ('781-0000001-0000001', 'queued', 'reject_unknown_item'), ('781-0000002-0000001', 'queued', 'reject_disabled_item'),
+             ('781-0000003-0000001', 'queued', 'reject_short_stock')$$, 'each switch cancels its own kind, and nothing that is not to be sent by the merchant, whole');
+
 -- By channel: statuses handed over, and who ships.
 create function orders_test.take(account_id bigint, amazon_order_id text) returns text language sql as 'select amazon_order_id';
 grant execute on function orders_test.take(bigint, text) to orders_shop;
