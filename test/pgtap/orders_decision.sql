@@ -87,7 +87,7 @@ select arrives(:account_id, an_order(format('781-000000%s-0000001', v.n), v.stat
     jsonb_build_object('fulfillment', jsonb_build_object('fulfillmentStatus', v.status, 'fulfilledBy', v.side))))
   from (values (1, 'UNSHIPPED', 'NOBODY', 'MERCHANT'), (2, 'UNSHIPPED', 'OFF', 'MERCHANT'), (3, 'UNSHIPPED', 'OUT', 'MERCHANT'), (4, 'UNSHIPPED', 'PEN', 'MERCHANT'),
                (5, 'PENDING', 'NOBODY', 'MERCHANT'), (6, 'UNSHIPPED', 'NOBODY', 'AMAZON'), (7, 'PARTIALLY_SHIPPED', 'NOBODY', 'MERCHANT')) as v (n, status, sku, side) \g /dev/null
-select results_eq($$select amazon_order_id, state, decided_by::text from amzmp.cancellation where amazon_order_id like '781%' order by 1$$,
+select results_eq($$select amazon_order_id, state, decided_by::text collate "default" from amzmp.cancellation where amazon_order_id like '781%' order by 1$$,
     $$values ('781-0000001-0000001', 'queued', 'reject_unknown_item'), ('781-0000002-0000001', 'queued', 'reject_disabled_item'),
              ('781-0000003-0000001', 'queued', 'reject_short_stock')$$, 'each switch cancels its own kind, and nothing that is not to be sent by the merchant, whole');
 
