@@ -115,6 +115,8 @@ values
     (true, false, 'NO_MATCH', 'NO_CATALOG_ITEM', 'identity', 'Amazon''s catalogue has no item with this barcode.', 'Correct the barcode, name the ASIN, or give the product attributes so that it can be created.'),
     (true, false, 'SEVERAL_MATCHES', 'SEVERAL_MATCHES', 'identity', 'Several catalogue items have this barcode.',
         'Choose one of amzmp.match_candidate: select amzmp.publish(channel, sku, asin).'),
+    (true, false, 'WRONG_FULFILLMENT', 'WRONG_FULFILLMENT', 'review', 'Amazon ships what the merchant shall ship, or the other way round.',
+        'Look into Seller Central whether the SKU may be fulfilled by Amazon there; the switch is tried again.'),
     (true, false, 'NO_SEARCH', 'NO_SEARCH', 'wait', 'The search in Amazon''s catalogue failed.', 'Nothing: it is made again.'),
     (true, false, 'NO_VERDICT', 'NO_ANSWER_IN_TIME', 'wait', 'Amazon accepted the submission and gave no verdict within sent_to_remote.',
         'select amzmp.verify(channel, array[sku]); asks once more.'),

@@ -259,6 +259,7 @@ begin
     perform amzmp._was_read(account_id, answers);
     perform amzmp._observe(account_id, seen);
     perform amzmp._note_seen(account_id, seen);
+    perform amzmp._check_fulfillment(account_id, seen);
     perform amzmp._keep_issues(account_id, array(
             select (s.channel_id, s.sku, s.issues, s.seen_at)::amzmp.issue_report from unnest(seen) as s
         ));
@@ -314,7 +315,17 @@ begin
     update amzmp.listing as l
     set asin = coalesce(s.summary ->> 'asin', l.asin),
         product_type = coalesce(s.summary ->> 'productType', l.product_type),
-        fulfillment = case when s.by_amazon then 'amazon' else 'merchant' end,
+        fulfillment = case
+            when exists (
+                select
+                from amzmp.fulfillment as f
+                where (f.account_id, f.sku) = (l.account_id, l.sku)
+                    and (f.in_flight_request is not null
+                        or s.seen_at <= f.submitted_at + amzmp._account_interval(l.account_id, l.channel_id, 'verdict_wait'))
+            ) then l.fulfillment
+            when s.by_amazon then 'amazon'
+            else 'merchant'
+        end,
         observed_price = s.price,
         observed_at = s.seen_at,
         remote_price = case

@@ -199,7 +199,8 @@ $$;
  * differs by now, because that attempt may have taken effect.
  */
 create function amzmp._patch_facets(claimed amzmp.request[])
-    returns table (request_id bigint, listing amzmp.listing, inventory amzmp.inventory, price numeric, quantity integer, details jsonb)
+    returns table (request_id bigint, listing amzmp.listing, inventory amzmp.inventory, price numeric, quantity integer, details jsonb,
+        fulfillment text)
     rows 20
     language plpgsql
     volatile
@@ -225,6 +226,10 @@ begin
             then round(l.desired_price, m.currency_decimals)
         end,
         case
+            when u.fulfillment is not null then case
+                when u.fulfillment = 'merchant' and row_number() over (partition by l.sku order by not l.price_differs, l.channel_id) = 1
+                then i.desired_quantity
+            end
             when (amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
                     or i.in_flight_request = r.request_id)
                 and l.listed
@@ -244,13 +249,15 @@ begin
                 )
                 and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
             then l.desired_details
-        end
+        end,
+        case when row_number() over (partition by l.sku order by not l.price_differs, l.channel_id) = 1 then u.fulfillment end
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
     join amzmp.marketplace as m using (marketplace_id)
     join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
     left join amzmp.inventory as i
         on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+    cross join lateral amzmp._fulfillment_to_send(l, r.request_id, array[r.request_id]) as u (fulfillment)
     left join amzmp._price_first(acc, asked) as w on w.sku = l.sku
     left join amzmp._stock_in_feeds(acc, asked) as s on s.sku = l.sku
     where c.active
@@ -264,7 +271,7 @@ $$;
  * says in which condition it is.
  */
 create function amzmp._patch_body(place amzmp.marketplace, listing amzmp.listing, inventory amzmp.inventory, price numeric,
-    quantity integer, details jsonb, contents amzmp.listing_content[])
+    quantity integer, details jsonb, contents amzmp.listing_content[], fulfillment text)
     returns jsonb
     language plpgsql
     stable
@@ -279,6 +286,7 @@ begin
                 then amzmp._price_patches(place.marketplace_id, place.currency, price, listing.desired_terms, listing.remote_terms)
                 else '{}'::jsonb[]
             end || case
+                when fulfillment is not null then amzmp._fulfillment_patches(fulfillment, place, inventory, quantity)
                 when quantity is not null
                 then array[amzmp._stock_patch('DEFAULT', quantity, inventory.desired_terms, inventory.remote_terms)]
                 else '{}'::jsonb[]
@@ -310,7 +318,7 @@ begin
         select f.*, x.contents
         from amzmp._patch_facets(claimed) as f
         cross join lateral amzmp._content_to_send(f.request_id, f.listing) as x (contents)
-        where num_nonnulls(f.price, f.quantity, f.details, x.contents) > 0
+        where num_nonnulls(f.price, f.quantity, f.details, x.contents, f.fulfillment) > 0
     ), offer_on_its_way as (
         update amzmp.listing as l
         set in_flight_price = f.price,
@@ -331,15 +339,20 @@ begin
         select count(amzmp._content_leaves(f.contents, f.request_id)) as leaving
         from facet as f
         where f.contents is not null
+    ), shipper_on_its_way as materialized (
+        select count(amzmp._fulfillment_leaves(account.account_id, (f.listing).sku, f.request_id)) as leaving
+        from facet as f
+        where f.fulfillment is not null
     ), overtaking as materialized (
         select amzmp._note_overtaking(account.account_id, array_agg((f.listing).sku), array_agg(f.quantity))
         from facet as f
         where f.quantity is not null
     )
     select f.request_id, amzmp._listing_params(account.seller_id, (f.listing).sku, m.marketplace_id, m.language),
-        amzmp._patch_body(m, f.listing, f.inventory, f.price, f.quantity, f.details, f.contents)
+        amzmp._patch_body(m, f.listing, f.inventory, f.price, f.quantity, f.details, f.contents, f.fulfillment)
     from overtaking as o
     cross join content_on_its_way as w
+    cross join shipper_on_its_way as h
     cross join facet as f
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, (f.listing).channel_id)
     join amzmp.marketplace as m using (marketplace_id);

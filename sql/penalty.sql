@@ -74,7 +74,8 @@ select true, k.kind || '_' || p.name, 'both', p.type, p.label || ', ' || k.title
     format('The same as penalty_%s for %s alone.', p.name, k.title)
 from (
     values ('order', 'orders'), ('publish', 'products'), ('price', 'prices'), ('stock', 'stock'), ('details', 'details of offers'),
-        ('product', 'attributes of products'), ('relation', 'families of products'), ('image', 'images')
+        ('product', 'attributes of products'), ('relation', 'families of products'), ('image', 'images'),
+        ('fulfillment', 'who ships')
 ) as k (kind, title)
 cross join (
     values ('retry_interval', 'interval', 'Penalty: wait between tries', 1, 2592000),

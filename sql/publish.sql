@@ -301,7 +301,7 @@ begin
                 when l.asin is null and l.ean is null and not amzmp._creatable(l) then 'NO_BARCODE'
                 when l.is_parent then null
                 when l.desired_price is null then 'NO_PRICE'
-                when i.desired_quantity is null then 'NO_STOCK'
+                when i.desired_quantity is null and not amzmp._ships_from_amazon(l.account_id, l.sku) then 'NO_STOCK'
             end as code,
             case
                 when p.sku is null then 'the shop has no such product any more'
@@ -322,7 +322,8 @@ $$;
  * The whole attributes of an offer on an existing catalogue item. The quantity is left out where another request has
  * it in flight: sales terms that a put does not name stay as they are.
  */
-create function amzmp._offer_attributes(listing amzmp.listing, place amzmp.marketplace, quantity integer, stock_terms jsonb)
+create function amzmp._offer_attributes(listing amzmp.listing, place amzmp.marketplace, quantity integer, stock_terms jsonb,
+    fulfillment text default null)
     returns jsonb
     language sql
     stable
@@ -333,6 +334,8 @@ as $$
             'merchant_suggested_asin', jsonb_build_array(jsonb_build_object(
                     'marketplace_id', place.marketplace_id, 'value', listing.asin)),
             'fulfillment_availability', case
+                when fulfillment = 'amazon'
+                then jsonb_build_array(jsonb_build_object('fulfillment_channel_code', amzmp._amazon_channel(place)))
                 when quantity is not null then jsonb_build_array(amzmp._stock_attribute('DEFAULT', quantity, stock_terms, null))
             end,
             'purchasable_offer', to_jsonb(array_remove(array[
@@ -353,7 +356,8 @@ $$;
 
 -- Which claimed puts can still be sent, and which of them carry the quantity of their SKU.
 create function amzmp._put_facets(claimed amzmp.request[])
-    returns table (request_id bigint, channel_id bigint, sku text, quantity integer, stock_terms jsonb, contents amzmp.listing_content[])
+    returns table (request_id bigint, channel_id bigint, sku text, quantity integer, stock_terms jsonb, contents amzmp.listing_content[],
+        fulfillment text)
     rows 20
     language plpgsql
     volatile
@@ -367,21 +371,24 @@ begin
     select r.request_id, l.channel_id, l.sku,
         case
             when l.step is null
+                and not u.by_amazon
                 and not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
                 and row_number() over (partition by l.sku order by l.channel_id) = 1
             then i.desired_quantity
         end,
-        i.desired_terms, case when l.step = 'product' then amzmp._creation_contents(l) end
+        i.desired_terms, case when l.step = 'product' then amzmp._creation_contents(l) end,
+        case when l.step is null and u.by_amazon then 'amazon' end
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
     join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
     join amzmp.inventory as i on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
+    cross join lateral amzmp._ships_from_amazon(l.account_id, l.sku) as u (by_amazon)
     where c.active
         and not c.dropped
         and l.wanted
         and l.state in ('queued', 'sent')
         and (l.step = 'product' and amzmp._creatable(l)
-            or l.asin is not null and l.desired_price is not null and i.desired_quantity is not null)
+            or l.asin is not null and l.desired_price is not null and (u.by_amazon or i.desired_quantity is not null))
         and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id]);
 end
 $$;
@@ -422,15 +429,23 @@ begin
         from facet as f
         where f.quantity is not null
             and (i.account_id, i.sku, i.fulfillment_channel) = (account.account_id, f.sku, 'DEFAULT')
+    ), shipper_on_its_way as materialized (
+        select count(amzmp._fulfillment_leaves(account.account_id, f.sku, f.request_id)) as leaving
+        from facet as f
+        where f.fulfillment is not null
+            or f.quantity is not null
     ), content_on_its_way as materialized (
         select count(amzmp._content_leaves(f.contents, f.request_id)) as leaving
         from facet as f
         where f.contents is not null
     )
-    select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language),
-        case when f.contents is not null then amzmp._creation_body(f.contents) else jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
-            'attributes', amzmp._offer_attributes(l::amzmp.listing, m, f.quantity, f.stock_terms)) end
+    select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language), case
+            when f.contents is not null then amzmp._creation_body(f.contents)
+            else jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
+                'attributes', amzmp._offer_attributes(l::amzmp.listing, m, f.quantity, f.stock_terms, f.fulfillment))
+        end
     from content_on_its_way as w
+    cross join shipper_on_its_way as h
     cross join facet as f
     join price_on_its_way as l on (l.channel_id, l.sku) = (f.channel_id, f.sku)
     join amzmp.channel as c on (c.account_id, c.channel_id) = (account.account_id, f.channel_id)

@@ -71,6 +71,7 @@ begin
         return;
     end if;
     perform amzmp._stop_by_rule(account_id, offered, cause, decided);
+    perform amzmp._set_fulfillment(account_id, offered);
     prices := amzmp._shop_prices(account_id, offered);
     stocks := amzmp._shop_quantities(account_id, offered);
     wanted := amzmp._price_changes(prices) || amzmp._stock_changes(stocks);
@@ -105,10 +106,10 @@ as $$
 declare
     offered text[];
 begin
-    select array_agg(i.sku)
+    select array_agg(i.sku) filter (where i.fulfillment_channel = 'DEFAULT')
     into offered
     from (
-        select x.sku
+        select x.sku, x.fulfillment_channel
         from amzmp.inventory as x
         where x.account_id = _lock_offered.account_id
             and x.sku = any (_lock_offered.skus)

@@ -120,6 +120,7 @@ begin
             where q.known
                 and (q.calc).available is null
                 and not amzmp._is_parent(_report_incomplete.account_id, q.sku)
+                and not amzmp._ships_from_amazon(_report_incomplete.account_id, q.sku)
         ), reported as (
             select n.channel_id, n.subject as sku, n.kind, n.code
             from amzmp.penalty as n

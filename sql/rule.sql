@@ -509,6 +509,7 @@ declare
         from amzmp.inventory as i
         where i.account_id = _task_recompute_all.account_id
             and i.sku > coalesce(argument ->> 'after', '')
+            and i.fulfillment_channel = 'DEFAULT'
         order by i.sku
         limit 2000
     );

@@ -88,6 +88,11 @@ begin
         where d.account_id = _differing_skus.account_id
             and d.differs
         union
+        select f.sku
+        from amzmp.fulfillment as f
+        where f.account_id = _differing_skus.account_id
+            and f.differs
+        union
         select i.sku
         from amzmp.inventory as i
         where i.account_id = _differing_skus.account_id
@@ -180,6 +185,18 @@ begin
             and d.differs
             and amzmp._content_ready(d, l)
             and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
+    ), shipper as (
+        select distinct on (f.sku) l.channel_id, f.sku, 30 as priority, now() as not_before, l.cause
+        from amzmp.fulfillment as f
+        join amzmp.channel as c
+            on c.account_id = f.account_id and c.active and not c.dropped
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, f.sku)
+        where f.account_id = _due_sends.account_id
+            and f.sku = any (_due_sends.skus)
+            and f.differs
+            and amzmp._fulfillment_to_send(l, null, finished) is not null
+        order by f.sku, not l.price_differs, l.channel_id
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
@@ -223,6 +240,7 @@ begin
         (array_agg(n.cause order by n.priority))[1]
     from (
         select * from price union all select * from stock union all select * from details union all select * from content
+        union all select * from shipper
     ) as n
     group by n.channel_id, n.sku;
 end

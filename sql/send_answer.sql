@@ -107,6 +107,7 @@ begin
         and (l.account_id, l.channel_id, l.sku) = (before.account_id, before.channel_id, before.sku);
 
     perform amzmp._land_content(account_id, answers);
+    perform amzmp._land_fulfillment(account_id, answers);
 
     -- an earlier attempt may still take effect
     perform amzmp._reassert_later(account_id, array(
@@ -152,6 +153,11 @@ begin
         join amzmp.listing_content as d
             on (d.account_id, d.channel_id, d.sku, d.in_flight_request)
                 = ($1, (a.request).channel_id, (a.request).subject, (a.request).request_id)
+        union all
+        select 'fulfillment', '{fulfillment_availability}', 0, f.sku, f.in_flight_request
+        from unnest($2) as a
+        join amzmp.fulfillment as f
+            on (f.account_id, f.sku, f.in_flight_request) = ($1, (a.request).subject, (a.request).request_id)
         union all
         select 'stock', '{fulfillment_availability}', 0, i.sku, i.in_flight_request
         from unnest(answers) as a

@@ -37,6 +37,7 @@ begin
             and l.sku = any (skus)
             and l.wanted
             and (l.state = 'off_sale' and i.remote_quantity > 0 and l.state_reason is not distinct from amzmp._off_sale_reason()
+                or l.state = 'off_sale' and l.fulfillment = 'amazon' and l.submitted_price_at > l.state_at
                 or l.state = 'deactivated' and l.submitted_price_at > l.state_at)
     );
     perform amzmp._enter(account_id, back);
@@ -263,6 +264,8 @@ begin
         perform amzmp._wake();
     end if;
 
+    perform amzmp._end_offers(account_id, skus, finished);
+
     perform amzmp._enter(account_id, array(
             select (l.channel_id, l.sku, 'off_sale', amzmp._off_sale_reason(), null)::amzmp.new_state
             from amzmp.channel as c
@@ -274,12 +277,140 @@ begin
                 and l.listed
                 and not l.wanted
                 and l.state <> 'off_sale'
+                and l.fulfillment = 'merchant'
                 and i.remote_quantity = 0
                 and i.desired_quantity = 0
                 and not amzmp._to_delete(l)
         ));
 end
 $$;
+
+/*
+ * What Amazon ships has no quantity that we could lower, and deleting the SKU would strand its stock: the offer itself is
+ * taken away, and comes back with the next price.
+ */
+create function amzmp._end_offers(account_id bigint, skus text[], finished bigint[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    insert into amzmp.request (account_id, operation, priority, render, handler, subject_kind, subject, channel_id, cause)
+    select l.account_id, 'patchListingsItem', 10, '_render_end', '_handle_end', 'listing', l.sku, l.channel_id, l.cause
+    from amzmp.channel as c
+    join amzmp.listing as l using (account_id, channel_id)
+    where c.account_id = _end_offers.account_id
+        and l.sku = any (skus)
+        and amzmp._to_end(l)
+        and not amzmp._penalised(l.account_id, 'publish', l.channel_id, l.sku)
+        and not exists (
+            select
+            from amzmp.request as r
+            where (r.account_id, r.subject_kind, r.subject, r.channel_id) = (l.account_id, 'listing', l.sku, l.channel_id)
+                and (r.render = '_render_end' or r.state <> 'due')
+                and r.request_id <> all (finished)
+        );
+    if found then
+        perform amzmp._wake();
+    end if;
+end
+$$;
+
+-- Is the offer of a listing to be taken away, because Amazon ships it?
+create function amzmp._to_end(listing amzmp.listing)
+    returns boolean
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return listing.listed
+        and not listing.wanted
+        and listing.state <> 'off_sale'
+        and listing.fulfillment = 'amazon'
+        and not amzmp._to_delete(listing);
+end
+$$;
+
+create function amzmp._render_end(claimed amzmp.request[])
+    returns table (request_id bigint, params jsonb, body jsonb)
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    account constant amzmp.account := (
+        select a from amzmp.account as a where a.account_id = claimed[1].account_id
+    );
+begin
+    perform amzmp._lock_skus(account.account_id, array(select r.subject from unnest(claimed) as r));
+    return query
+    update amzmp.listing as l
+    set in_flight_request = r.request_id
+    from unnest(claimed) as r,
+        amzmp.channel as c,
+        amzmp.marketplace as m
+    where (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
+        and (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
+        and m.marketplace_id = c.marketplace_id
+        and amzmp._to_end(l)
+        and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id])
+    returning r.request_id, amzmp._listing_params(account.seller_id, l.sku, m.marketplace_id, m.language),
+        jsonb_build_object('productType', 'PRODUCT', 'patches', jsonb_build_array(jsonb_build_object('op', 'delete',
+            'path', '/attributes/purchasable_offer', 'value', (
+                select jsonb_agg(jsonb_build_object('marketplace_id', m.marketplace_id, 'currency', m.currency, 'audience', v.audience))
+                from (values ('ALL'), (case when l.remote_terms ? 'business' then 'B2B' end)) as v (audience)
+                where v.audience is not null
+            ))));
+end
+$$;
+
+comment on function amzmp._render_end(amzmp.request[]) is 'Inner: bodies that take offers away which Amazon ships; none where the offer is wanted again.';
+
+create function amzmp._handle_end(answers amzmp.answer_row[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    account_id constant bigint := (answers[1].request).account_id;
+    skus constant text[] := array(select distinct (a.request).subject from unnest(answers) as a);
+    finished constant bigint[] := array(select (a.request).request_id from unnest(answers) as a);
+begin
+    perform amzmp._land(account_id, answers);
+    update amzmp.listing as l
+    set remote_price = null,
+        remote_terms = null
+    from unnest(answers) as a,
+        lateral amzmp._submission_verdict(a) as v
+    where (v.accepted or v.unknown)
+        and (l.account_id, l.channel_id, l.sku) = ((a.request).account_id, (a.request).channel_id, (a.request).subject);
+    perform amzmp._enter(account_id, array(
+            select (l.channel_id, l.sku,
+                case when v.accepted then 'off_sale' else l.state end,
+                case when v.accepted then 'its offer was taken away, the stock stays with Amazon' else format('could not be taken off sale: %s', v.message) end,
+                case when not v.accepted then v.code end)::amzmp.new_state
+            from unnest(answers) as a
+            cross join lateral amzmp._submission_verdict(a) as v
+            join amzmp.listing as l
+                on (l.account_id, l.channel_id, l.sku)
+                    = ((a.request).account_id, (a.request).channel_id, (a.request).subject)
+        ));
+    perform amzmp._after_write(account_id, skus, finished);
+    perform amzmp._plan_sends(account_id, skus, null, finished);
+end
+$$;
+
+comment on function amzmp._handle_end(amzmp.answer_row[]) is 'Inner: apply the answers to requests that take offers away.';
 
 -- Is a listing to be deleted at Amazon?
 create function amzmp._to_delete(listing amzmp.listing)

@@ -1,5 +1,5 @@
 /*
- * fba.c: getInventorySummaries: what lies in Amazon's warehouses of the SKUs that Amazon fulfils. Control sets it
+ * fba.c: getInventorySummaries: what lies in Amazon's warehouses of the SKUs that Amazon fulfils, or once did. Control sets it
  * (fba_quantity); orders that Amazon fulfils lower it. Page tokens live 30 seconds.
  */
 #include "sim.h"
@@ -18,7 +18,7 @@ wanted(const Item *item, const json_t *query)
 	Micros start = json_get_int(query, "startDateTime", INT64_MIN);
 	const Offer *offer = item->offers.count == 0 ? NULL : item->offers.at[0];
 
-	return item->fba && offer != NULL && offer->updated >= start && (skus == NULL || json_array_has(skus, item->sku)) &&
+	return item->fba_channel != NULL && offer != NULL && offer->updated >= start && (skus == NULL || json_array_has(skus, item->sku)) &&
 		   (sku == NULL || strcmp(sku, item->sku) == 0);
 }
 
