@@ -47,6 +47,7 @@ create function amzmp._sealed_columns() returns table (relation text, column_nam
         ('order_buyer', 'sealed', 'buyer', $$account_id || '/' || amazon_order_id$$),
         ('parked_order', 'sealed', 'order', $$account_id || '/' || amazon_order_id$$),
         ('queue', 'credentials', 'queue', $$'queue:' || account_id$$),
+        ('report_token', 'token', 'restricted_token', $$account_id || '/' || report_id$$),
         ('request', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$),
         ('request_log', 'answer_body', 'answer_body', $$account_id || '/' || request_id$$),
         ('request_log', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$),

@@ -51,7 +51,7 @@ begin
                exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'account_id' and not a.attisdropped) as by_account
           from pg_catalog.pg_class c
          where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v')
-           and c.relname not in ('answer', 'document_chunk', 'transfer', 'parked_order', 'order_buyer', 'account_access', 'identity')
+           and c.relname not in ('answer', 'document_chunk', 'transfer', 'report_token', 'parked_order', 'order_buyer', 'account_access', 'identity')
     loop
         execute format('grant select on %s to amzmp_reader', t.name);
         if t.by_account and t.relkind <> 'v' then

@@ -38,6 +38,7 @@ create table amzmp.report (
     reason text,
     amazon_report_id text,
     amazon_document_id text,
+    restricted boolean not null default false,
     document_id bigint,
     columns text[],
     rows bigint,
@@ -76,6 +77,7 @@ comment on column amzmp.report.state is 'requested, in_queue, in_progress, done 
 comment on column amzmp.report.reason is 'Why it is in this state, in words.';
 comment on column amzmp.report.amazon_report_id is 'Amazon''s id of the report, unique for the seller only.';
 comment on column amzmp.report.amazon_document_id is 'Amazon''s id of the document.';
+comment on column amzmp.report.restricted is 'Does Amazon give the document out to a restricted data token only?';
 comment on column amzmp.report.document_id is 'Its content. Two reports share one where Amazon gave the same document twice.';
 comment on column amzmp.report.columns is 'The columns that it has.';
 comment on column amzmp.report.rows is 'How many rows it has.';
@@ -90,6 +92,18 @@ comment on column amzmp.report.submitted_at is 'When Amazon was asked for it.';
 comment on column amzmp.report.processed_at is 'When Amazon was seen to be done with it.';
 comment on column amzmp.report.downloaded_at is 'When its document was here.';
 comment on column amzmp.report.ended_at is 'When it was over here; null: it is under way.';
+
+create table amzmp.report_token (
+    account_id bigint not null,
+    report_id bigint not null,
+    token bytea not null,
+    primary key (account_id, report_id)
+);
+
+comment on table amzmp.report_token is 'Inner: restricted data tokens with which a document is about to be asked for.';
+comment on column amzmp.report_token.account_id is 'The account.';
+comment on column amzmp.report_token.report_id is 'The report.';
+comment on column amzmp.report_token.token is 'The token, sealed: who has it may ask for the document.';
 
 create table amzmp.report_pace (
     account_id bigint not null,

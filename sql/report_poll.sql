@@ -171,6 +171,7 @@ begin
         processed_at = now(),
         amazon_document_id = document_name,
         document_id = known,
+        restricted = (amzmp._report_type(x.type)).restricted,
         tries = 0
     where (x.account_id, x.report_id) = (report.account_id, report.report_id)
     returning x.* into report;
@@ -190,7 +191,10 @@ $$;
  * The document.
  */
 
--- Ask where it is; after a failure once more a little later. A link lives five minutes, so another try begins here.
+/*
+ * Ask where it is; after a failure once more a little later. A link lives five minutes, so another try begins here. Where
+ * Amazon wants a restricted data token, that is asked for first.
+ */
 create function amzmp._fetch_report_document(report amzmp.report)
     returns void
     language plpgsql
@@ -200,8 +204,8 @@ create function amzmp._fetch_report_document(report amzmp.report)
 as $$
 #variable_conflict use_column
 declare
-    pause constant interval := (
-        select report.tries * interval '1 minute' / a.time_scale::double precision
+    not_before constant timestamptz := (
+        select now() + report.tries * interval '1 minute' / a.time_scale::double precision
         from amzmp.account as a
         where a.account_id = report.account_id
     );
@@ -211,21 +215,39 @@ begin
             coalesce('its document could not be fetched: ' || report.reason, 'its document could not be fetched'));
         return;
     end if;
-    perform amzmp._report_request(report, 'getReportDocument', jsonb_build_object('reportDocumentId', report.amazon_document_id),
-        '_handle_report_document', null, now() + pause);
+    if report.restricted then
+        perform amzmp._enqueue(report.account_id, 'createRestrictedDataToken', '{}', jsonb_build_object('restrictedResources',
+                jsonb_build_array(jsonb_build_object('method', 'GET', 'path', '/reports/2021-06-30/documents/' || report.amazon_document_id))),
+            '_handle_report_token', null, 70, not_before, report.channel_id, 'report', report.report_id::text, report.cause);
+    else
+        perform amzmp._report_request(report, 'getReportDocument', jsonb_build_object('reportDocumentId', report.amazon_document_id),
+            '_handle_report_document', null, not_before);
+    end if;
     update amzmp.report as x
-    set tries = x.tries + 1
+    set tries = x.tries + 1,
+        restricted = report.restricted
     where (x.account_id, x.report_id) = (report.account_id, report.report_id);
 end
 $$;
 
-create function amzmp._handle_report_document(answers amzmp.answer_row[])
+create function amzmp._awaits_document(report amzmp.report)
+    returns boolean
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(report.state in ('done', 'fatal') and report.document_id is null and report.ended_at is null, false)
+$$;
+
+create function amzmp._handle_report_token(answers amzmp.answer_row[])
     returns void
     language plpgsql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
     a amzmp.answer_row;
     r amzmp.report;
@@ -234,10 +256,14 @@ begin
     foreach a in array answers
     loop
         r := amzmp._report_of(a);
-        continue when r.state is null or r.state not in ('done', 'fatal') or r.document_id is not null or r.ended_at is not null;
-        if a.outcome = 'success' and a.body ->> 'url' is not null then
-            perform amzmp._add_transfer(r.account_id, 'report/' || r.report_id,
-                amzmp._new_document(r.account_id, 'application/octet-stream', (amzmp._report_type(r.type)).personal), a.body ->> 'url');
+        continue when not amzmp._awaits_document(r);
+        if a.outcome = 'success' and a.body ->> 'restrictedDataToken' is not null then
+            insert into amzmp.report_token as t (account_id, report_id, token)
+            values (r.account_id, r.report_id, amzmp._seal(a.body ->> 'restrictedDataToken', 'restricted_token', r.account_id || '/' || r.report_id))
+            on conflict on constraint report_token_pkey do update
+            set token = excluded.token;
+            perform amzmp._report_request(r, 'getReportDocument', jsonb_build_object('reportDocumentId', r.amazon_document_id),
+                '_handle_report_document', '_render_report_document', now());
         else
             r.reason := amzmp._answer_failure(a);
             perform amzmp._fetch_report_document(r);
@@ -246,7 +272,56 @@ begin
 end
 $$;
 
-comment on function amzmp._handle_report_document(amzmp.answer_row[]) is 'Inner: where a report''s document is; fetch it.';
+comment on function amzmp._handle_report_token(amzmp.answer_row[]) is 'Inner: a token for a report''s document; ask where that is.';
+
+create function amzmp._render_report_document(claimed amzmp.request[])
+    returns table (request_id bigint, params jsonb, body jsonb)
+    language sql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select q.request_id,
+        q.params || jsonb_build_object('restrictedDataToken', amzmp._open(t.token, 'restricted_token', t.account_id || '/' || t.report_id)),
+        null::jsonb
+    from unnest(claimed) as q
+    join amzmp.report_token as t on (t.account_id, t.report_id) = (q.account_id, q.subject::bigint);
+end;
+
+comment on function amzmp._render_report_document(amzmp.request[]) is 'Inner: getReportDocument with the restricted data token that it needs.';
+
+create function amzmp._handle_report_document(answers amzmp.answer_row[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    a amzmp.answer_row;
+    r amzmp.report;
+begin
+    -- a loop, because each has a document of its own
+    foreach a in array answers
+    loop
+        delete from amzmp.report_token as t
+        where (t.account_id, t.report_id) = ((a.request).account_id, (a.request).subject::bigint);
+        r := amzmp._report_of(a);
+        continue when not amzmp._awaits_document(r);
+        if a.outcome = 'success' and a.body ->> 'url' is not null then
+            perform amzmp._add_transfer(r.account_id, 'report/' || r.report_id,
+                amzmp._new_document(r.account_id, 'application/octet-stream', (amzmp._report_type(r.type)).personal), a.body ->> 'url');
+        else
+            r.restricted := r.restricted or coalesce(a.status = 403, false);
+            r.reason := amzmp._answer_failure(a);
+            perform amzmp._fetch_report_document(r);
+        end if;
+    end loop;
+end
+$$;
+
+comment on function amzmp._handle_report_document(amzmp.answer_row[]) is 'Inner: where a report''s document is; fetch it. One that Amazon denies may need a restricted data token.';
 
 -- A download is over.
 create function amzmp._report_downloaded(account_id bigint, report_id bigint, document_id bigint, done boolean, failure text)

@@ -20,6 +20,7 @@ create table amzmp.report_type (
     title text not null,
     one_marketplace boolean not null default false,
     personal boolean not null default false,
+    restricted boolean not null default false,
     spacing interval not null default '30 minutes',
     longest interval,
     empty_when_cancelled boolean not null default false,
@@ -33,6 +34,7 @@ comment on column amzmp.report_type.name is 'Amazon''s name of the type.';
 comment on column amzmp.report_type.title is 'What is in it.';
 comment on column amzmp.report_type.one_marketplace is 'Is it about one marketplace, so that it is requested for a channel?';
 comment on column amzmp.report_type.personal is 'Does it hold personal data of buyers? Then it is sealed, and reading it needs the role amzmp_buyer_data.';
+comment on column amzmp.report_type.restricted is 'Does Amazon give its document out to a restricted data token only?';
 comment on column amzmp.report_type.spacing is 'Amazon makes no newer one sooner than this after the last; what an account needs beyond is learned (amzmp.report_pace).';
 comment on column amzmp.report_type.longest is 'The longest range of time that one report covers; null: it covers none, or any.';
 comment on column amzmp.report_type.empty_when_cancelled is 'Is a report that Amazon cancels one without rows?';
@@ -59,6 +61,10 @@ values
     ('GET_CSV_MFN_PRIME_RETURNS_REPORT', 'Returns of Seller Fulfilled Prime', false, false, '30 minutes', '60 days', true),
     ('GET_FBA_FULFILLMENT_CUSTOMER_RETURNS_DATA', 'Returns to Amazon''s warehouses', false, false, '4 hours', '60 days', true),
     ('GET_V2_SETTLEMENT_REPORT_DATA_FLAT_FILE_V2', 'Settlements; Amazon makes them, they cannot be requested', false, false, '4 hours', null, true);
+
+update amzmp.report_type
+set restricted = true
+where personal;
 
 /*
  * The names of columns. Amazon writes them with hyphens, blanks or underscores, and in some marketplaces in the seller's
@@ -160,7 +166,7 @@ create function amzmp._report_type(type text)
 begin atomic
     select case
             when t.name is not null then t
-            else (u.name, u.name, false, true, interval '30 minutes', null, false, '{}'::jsonb, null)::amzmp.report_type
+            else (u.name, u.name, false, true, false, interval '30 minutes', null, false, '{}'::jsonb, null)::amzmp.report_type
         end
     from (select _report_type.type as name) as u
     left join amzmp.report_type as t using (name);

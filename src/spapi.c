@@ -21,6 +21,8 @@
 /* Name/Version (Language=...; Platform=...), as Amazon's policy asks. */
 #define USER_AGENT "user-agent: amzmp/" AMZMP_VERSION " (Language=C; Platform=PostgreSQL/" PG_MAJORVERSION ")"
 
+/* Takes the place of the access token: a parameter, because it is rendered with the call that it was made for. */
+#define RESTRICTED_TOKEN        "restrictedDataToken"
 #define HEADER_PARAMETER_PREFIX "x-amzn-"
 #define MOST_HEADERS            16
 
@@ -279,6 +281,12 @@ add_header_parameter(HttpRequest *request, int *count, const char *name, int nam
 	add_header(request, count, psprintf("%.*s: %.*s", name_length, name, length, text));
 }
 
+static bool
+is_restricted_token(const char *name, int length)
+{
+	return length == (int) strlen(RESTRICTED_TOKEN) && strncmp(name, RESTRICTED_TOKEN, length) == 0;
+}
+
 /* Whatever has no place in the path. Members that are null or an empty array are as good as absent. */
 static void
 append_rest(StringInfo url, const SpapiCall *call, HttpRequest *request, int *header_count)
@@ -300,7 +308,8 @@ append_rest(StringInfo url, const SpapiCall *call, HttpRequest *request, int *he
 		if (token != WJB_KEY)
 			continue;
 		(void) JsonbIteratorNext(&it, &value, true);
-		if (value.type == jbvNull || is_empty_array(&value) || in_path(call, name, length))
+		if (value.type == jbvNull || is_empty_array(&value) || in_path(call, name, length) ||
+			is_restricted_token(name, length))
 			continue;
 		if (length > (int) strlen(HEADER_PARAMETER_PREFIX) &&
 			pg_strncasecmp(name, HEADER_PARAMETER_PREFIX, strlen(HEADER_PARAMETER_PREFIX)) == 0)
@@ -325,11 +334,33 @@ begin_request(HttpRequest *request, const char *method)
 	request->headers = palloc0(sizeof(char *) * (MOST_HEADERS + 1));
 }
 
+/* The header that says who asks; NULL when nobody needs to know. */
+static char *
+token_header(const SpapiCall *call)
+{
+	JsonbValue buffer;
+	JsonbValue *restricted = NULL;
+
+	if (call->params != NULL)
+		restricted =
+			getKeyJsonValueFromContainer(&call->params->root, RESTRICTED_TOKEN, (int) strlen(RESTRICTED_TOKEN), &buffer);
+	if (restricted != NULL && restricted->type == jbvString)
+	{
+		int length = restricted->val.string.len;
+
+		if (!is_printable_ascii(restricted->val.string.val, length))
+			refuse_value(RESTRICTED_TOKEN, (int) strlen(RESTRICTED_TOKEN), "It is no token.");
+		return psprintf("x-amz-access-token: %.*s", length, restricted->val.string.val);
+	}
+	return call->token != NULL ? psprintf("x-amz-access-token: %s", call->token) : NULL;
+}
+
 void
 spapi_build(const SpapiCall *call, HttpRequest *request)
 {
 	StringInfoData url;
 	int header_count = 0;
+	char *token;
 
 	if (call->params != NULL && !JB_ROOT_IS_OBJECT(call->params))
 		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("the parameters of an operation must be a JSON object"),
@@ -338,8 +369,8 @@ spapi_build(const SpapiCall *call, HttpRequest *request)
 	begin_request(request, call->method);
 	add_header(request, &header_count, pstrdup(USER_AGENT));
 	add_header(request, &header_count, pstrdup("accept: application/json"));
-	if (call->token != NULL)
-		add_header(request, &header_count, psprintf("x-amz-access-token: %s", call->token));
+	if ((token = token_header(call)) != NULL)
+		add_header(request, &header_count, token);
 
 	initStringInfo(&url);
 	appendStringInfoString(&url, call->endpoint);

@@ -8,13 +8,12 @@
 simulator_start a --rate-scale 0 --time-scale 60 --verdict-delay 20
 cluster_start a
 shop_connect
-sql "update amzmp.account set time_scale = 60" "select amzmp.create_channel('JP', 'shop', 'JP')" >/dev/null 2>&1 || true
 sql "update amzmp.account set time_scale = 60" >/dev/null
 
-# report TYPE: its number; state_of NUMBER
+# report TYPE: its number
 report()
 {
-	sql "select amzmp.request_report('DE', '$1'${2:+, $2})"
+	sql "select amzmp.request_report('DE', '$1')"
 }
 
 # ends NUMBER STATE NAME
@@ -46,13 +45,13 @@ sleep 1
 # ---- as it should be
 
 id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
-ends "$id" downloaded 'a report arrives'
+ends "$id" applied 'a report arrives'
 is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'whole'
 is "$(sql "select string_agg(cells ->> 'seller-sku' || ' ' || (cells ->> 'price') || ' ' || (cells ->> 'quantity'), ', ' order by 1) from amzmp.report_rows('shop', $id)")" \
 	'REPORT-1 9.99 7, REPORT-2 9.99 7, REPORT-3 9.99 7' 'its rows can be read'
 is "$(arrived getReportDocument)" 1 'its document was fetched once'
 like "$(sql "select content_type from amzmp.document")" '^text/plain; *charset=Cp1252$' 'with the character set that Amazon told'
-id=$(report GET_FLAT_FILE_RETURNS_DATA_BY_RETURN_DATE)
+id=$(report GET_RESERVED_INVENTORY_DATA)
 ends "$id" cancelled 'one without rows is cancelled'
 
 # From here on each report may follow the last.
@@ -68,16 +67,16 @@ again
 control POST faults '{"operation": "createReport", "kind": "drop_after"}' >/dev/null
 before=$(arrived createReport)
 id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
-ends "$id" downloaded 'one whose request was not answered arrives'
+ends "$id" applied 'one whose request was not answered arrives'
 is "$(($(arrived createReport) - before))" 1 'and was not requested twice'
 again
 control POST faults '{"operation": "createReport", "kind": "drop_before"}' >/dev/null
 id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
-ends "$id" downloaded 'one whose request got lost is requested again'
+ends "$id" applied 'one whose request got lost is requested again'
 again
 control POST faults '{"operation": "getReport", "kind": "status", "status": 404, "count": 2}' >/dev/null
 id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
-ends "$id" downloaded 'that it is not found at first means nothing'
+ends "$id" applied 'that it is not found at first means nothing'
 
 # ---- downloads that break
 
@@ -85,11 +84,48 @@ for kind in drop_before drop_after truncate; do
 	again
 	control POST faults "{\"path\": \"/_documents/\", \"kind\": \"$kind\"}" >/dev/null
 	id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
-	ends "$id" downloaded "a download with $kind is made again"
+	ends "$id" applied "a download with $kind is made again"
 	is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'and is whole'
 done
 is "$(sql "select count(*) from amzmp.document where document_id not in (select document_id from amzmp.report where document_id is not null)")" 0 \
 	'of what broke nothing is left'
+
+# ---- documents as Amazon sends them
+
+# comes_as JSON STATE NAME: a report that comes to that
+comes_as()
+{
+	control POST reports "{\"type\": \"GET_RESERVED_INVENTORY_DATA\", $1}" >/dev/null
+	again
+	id=$(report GET_RESERVED_INVENTORY_DATA)
+	ends "$id" "$2" "$3"
+}
+cells()
+{
+	sql "select string_agg(cells::text, ' ' order by place) from amzmp.report_rows('shop', $id)"
+}
+comes_as '"status": "DONE", "content": "sku\treserved_qty\nGröße\t5\n", "charset": "WINDOWS-1252", "content_type": "text/plain;charset=Cp1252"' downloaded 'Windows-1252'
+is "$(cells)" '{"sku": "Größe", "reserved_qty": "5"}' 'is read'
+comes_as '"status": "DONE", "content": "sku\t数量\nあ～①\t5\n", "charset": "CP932", "content_type": "text/plain; charset=Windows-31J"' downloaded 'Windows-31J'
+is "$(cells)" '{"sku": "あ～①", "quantity": "5"}' 'too'
+comes_as '"status": "DONE", "content": "sku\tproduct-name\nA\tGröße\n", "charset": "WINDOWS-1252", "content_type": "text/plain;charset=UTF-8"' downloaded 'a wrong character set'
+is "$(cells)" '{"sku": "A", "product-name": "Größe"}' 'costs no character'
+comes_as '"status": "FATAL", "content": "The range is too old."' fatal 'a fatal one'
+is "$(sql "select convert_from(amzmp.report_document('shop', $id), 'UTF8')")" 'The range is too old.' 'says why'
+comes_as '"status": "CANCELLED"' cancelled 'a cancelled one'
+comes_as '"status": "DONE", "cut": true, "content": "sku\tproduct-name\nA\tB\n"' failed 'one that is never whole'
+like "$(sql "select reason from amzmp.report where report_id = $id")" 'could not be fetched: document .* is not whole' 'says so'
+
+# ---- buyers' data
+
+control POST reports '{"type": "GET_FLAT_FILE_ACTIONABLE_ORDER_DATA_SHIPPING", "status": "DONE", "content": "order-id\tbuyer-name\n1\tJane Roe\n"}' >/dev/null
+id=$(report GET_FLAT_FILE_ACTIONABLE_ORDER_DATA_SHIPPING)
+ends "$id" downloaded 'a report with buyers'\'' data'
+is "$(cells)" '{"order-id": "1", "buyer-name": "Jane Roe"}' 'is read by who may'
+is "$(arrived createRestrictedDataToken)" 1 'with a token for it alone'
+is "$(sql "select count(*) from amzmp.document_chunk c join amzmp.report r using (document_id) where r.report_id = $id and c.content is not null")" 0 'and lies sealed'
+is "$(sql "select count(*) from amzmp.report_token")" 0 'the token is gone'
+is "$(control GET 'requests?operation=getReportDocument' | grep -c restrictedDataToken)" 0 'and was in no address'
 
 # ---- killed at each step
 
@@ -101,7 +137,7 @@ step()
 	id=$(report GET_MERCHANT_LISTINGS_ALL_DATA)
 	sql_becomes 20 "$1" t || diag "the step was not seen: $2"
 	sender_end KILL
-	ends "$id" downloaded "killed $2, it arrives"
+	ends "$id" applied "killed $2, it arrives"
 	is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'whole'
 }
 latest="from amzmp.report where report_id = (select max(report_id) from amzmp.report)"

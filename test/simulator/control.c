@@ -426,6 +426,17 @@ get_requests(Control *control)
 					 stats_requests(json_get_text(control->query, "operation"), query_number(control, "limit", 100)));
 }
 
+/* What reports of a type contain from now on. */
+static json_t *
+set_report(Control *control)
+{
+	if (json_get_text(control->spec, "type") == NULL)
+		control->problem = xstrdup("type is needed, with status and content, or alone");
+	else
+		report_script(control->spec);
+	return json_pack("{s:b}", "set", true);
+}
+
 static json_t *
 get_queues(Control *control)
 {
@@ -506,6 +517,7 @@ reset_all(Control *control)
 	lwa_reset();
 	sellers_reset();
 	documents_reset();
+	report_scripts_reset();
 	notifications_reset();
 	queues_reset();
 	hooks_reset();
@@ -553,6 +565,7 @@ static const ControlPath paths[] = {
 	{"GET", "faults", get_faults},
 	{"POST", "faults", add_fault},
 	{"DELETE", "faults", remove_faults},
+	{"POST", "reports", set_report},
 	{"GET", "queues", get_queues},
 	{"POST", "queues", send_message},
 	{"GET", "hooks", get_hooks},

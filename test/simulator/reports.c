@@ -75,8 +75,8 @@ write_report(const Job *job, size_t *length)
 }
 
 /* What the character set lacks becomes a question mark, as in Amazon's files. */
-static char *
-convert(char *text, size_t *length, const char *charset)
+char *
+report_convert(char *text, size_t *length, const char *charset)
 {
 	iconv_t converter = iconv_open(charset, "UTF-8");
 	char *out = xalloc(*length + 1);
@@ -111,6 +111,8 @@ work(Job *job)
 	size_t length;
 	char *text;
 
+	if (report_follow_script(job))
+		return;
 	if (!text_is_one_of(job->type, "GET_MERCHANT_LISTINGS_ALL_DATA,GET_MERCHANT_LISTINGS_DATA,"
 								   "GET_MERCHANT_LISTINGS_INACTIVE_DATA"))
 	{
@@ -118,7 +120,7 @@ work(Job *job)
 		return;
 	}
 	text = write_report(job, &length);
-	text = convert(text, &length, japan ? "CP932" : "WINDOWS-1252");
+	text = report_convert(text, &length, japan ? "CP932" : "WINDOWS-1252");
 	job->result =
 		document_new(job->seller, "report", japan ? "text/plain;charset=Windows-31J" : "text/plain;charset=Cp1252");
 	document_fill(job->result, text, length, true);
@@ -186,12 +188,33 @@ report_cancel(Call *call)
 	job_cancel(call, false);
 }
 
+/* Does a document hold buyers' data, so that a token for it alone is needed? */
+static bool
+is_restricted(const Call *call, const Document *document)
+{
+	static const char types[] = "GET_FLAT_FILE_ACTIONABLE_ORDER_DATA_SHIPPING,GET_FLAT_FILE_ORDER_REPORT_DATA_SHIPPING,"
+								"GET_FLAT_FILE_ORDER_REPORT_DATA_INVOICING,GET_FLAT_FILE_ORDER_REPORT_DATA_TAX,"
+								"GET_ORDER_REPORT_DATA_SHIPPING,GET_ORDER_REPORT_DATA_INVOICING,GET_ORDER_REPORT_DATA_TAX,"
+								"GET_AMAZON_FULFILLED_SHIPMENTS_DATA_INVOICING,GET_AMAZON_FULFILLED_SHIPMENTS_DATA_TAX";
+
+	for (size_t i = 0; i < call->seller->reports.count; i++)
+	{
+		const Job *job = call->seller->reports.at[i];
+
+		if (job->result == document)
+			return text_is_one_of(job->type, types);
+	}
+	return false;
+}
+
 void
 report_document_get(Call *call)
 {
 	Document *document = document_find(call->seller, call->argument[0]);
 
-	if (document == NULL)
+	if (document != NULL && is_restricted(call, document) && !call->restricted_token)
+		call_fail(call, 403, "Unauthorized", "A restricted data token for this resource is needed.");
+	else if (document == NULL)
 		call_fail(call, 404, "NotFound", "There is no report document '%s'.", call->argument[0]);
 	else
 		call_answer(call, 200, document_json(call, document, "reportDocumentId"));

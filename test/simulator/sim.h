@@ -207,6 +207,13 @@ void report_get(Call *call);
 void reports_get(Call *call);
 void report_cancel(Call *call);
 void report_document_get(Call *call);
+char *report_convert(char *text, size_t *length, const char *charset); /* frees text */
+
+/* ---- report_script.c ---- */
+
+void report_scripts_reset(void);
+void report_script(const json_t *spec);
+bool report_follow_script(Job *job);
 
 /* ---- fba.c, tokens.c, notifications.c, sqs.c ---- */
 void fba_summaries(Call *call);
