@@ -14,8 +14,15 @@ extern void exchange_init(MemoryContext lifetime);
 /* Begin the call of one claimed request. False when no call can be made of it: then it has ended as refused. */
 extern bool exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const char *access_token);
 
-/* Begin a token request for the lane's key, whose lease the caller holds. False when the secrets cannot be had. */
-extern bool exchange_renew_token(HttpPool *pool, const Lane *lane);
+typedef enum Renewal
+{
+	RENEWAL_BEGUN,
+	RENEWAL_REFUSED, /* there are no secrets that open; the account is marked invalid */
+	RENEWAL_LATER    /* they cannot be had just now, through no fault of the account's */
+} Renewal;
+
+/* Begin a token request for the lane's key, whose lease the caller holds. */
+extern Renewal exchange_renew_token(HttpPool *pool, const Lane *lane);
 
 /* What settling leaves to the sender; members are set, never cleared. */
 typedef struct ExchangeNews

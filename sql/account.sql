@@ -141,7 +141,9 @@ create function amzmp._resolve(name text, out account_id bigint, out channel_id 
     as $$
 begin
     select n.account_id, n.channel_id into account_id, channel_id from amzmp.name n where n.name = _resolve.name;
-    if account_id is null then
+    if name is null then
+        perform amzmp._fail('AZ201', 'no account or channel is named: null', null, 'select name from amzmp.name; lists them.');
+    elsif account_id is null then
         perform amzmp._fail('AZ201', format('there is no account or channel "%s"', name),
             (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n),
             'select amzmp.create_account(…); and select amzmp.create_channel(…); make them.');
@@ -157,7 +159,9 @@ declare
 begin
     select x.* into a from amzmp.account x join amzmp.name n using (account_id)
      where n.name = _account.name and n.channel_id = 0;
-    if a.account_id is null then
+    if name is null then
+        perform amzmp._fail('AZ201', 'no account is named: null', null, 'select name from amzmp.account; lists them.');
+    elsif a.account_id is null then
         perform amzmp._fail('AZ201', format('there is no account "%s"', name),
             (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n where n.channel_id = 0),
             format('select amzmp.create_account(%L, ''EU'', …);', name));
@@ -174,7 +178,9 @@ declare
 begin
     select x.* into c from amzmp.channel x join amzmp.name n using (account_id, channel_id)
      where n.name = _channel.name and not x.dropped;
-    if c.account_id is null then
+    if name is null then
+        perform amzmp._fail('AZ201', 'no channel is named: null', null, 'select name from amzmp.channel; lists them.');
+    elsif c.account_id is null then
         perform amzmp._fail('AZ201', format('there is no channel "%s"', name),
             (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n where n.channel_id <> 0),
             format('select amzmp.create_channel(%L, account, marketplace);', name));
@@ -210,8 +216,8 @@ declare
     id bigint;
 begin
     perform amzmp._check_name(name);
-    if client_id !~ '^amzn1\.application-oa2-client\.' then
-        perform amzmp._fail('AZ202', format('"%s" is not an LWA client id', client_id), null,
+    if coalesce(client_id, '') !~ '^amzn1\.application-oa2-client\.' then
+        perform amzmp._fail('AZ202', format('"%s" is not an LWA client id', coalesce(client_id, 'NULL')), null,
             'It begins with amzn1.application-oa2-client. and is shown under "LWA credentials" in the developer portal.');
     elsif exists (select from amzmp.application x where x.name = _create_application.name) then
         perform amzmp._fail('42710', format('application "%s" exists', name));
@@ -358,6 +364,11 @@ begin
                else amzmp._seal(_store_credentials.refresh_token, 'refresh_token', 'account:' || x.account_id) end,
            generation = x.generation + 1, state = 'added', state_reason = null
      where x.account_id = a.account_id;
+    if client_secret is not null then
+        -- what stopped for the old secret goes on with this one
+        update amzmp.account x set state = 'added', state_reason = null, generation = x.generation + 1
+         where x.application_id = a.application_id and x.state = 'invalid' and x.state_reason like 'application "%';
+    end if;
     perform amzmp._log(a.account_id, 0, 'notice', 'account', a.name, format('credentials set by %s', amzmp._caller()));
     perform amzmp._wake();
 end
@@ -402,14 +413,29 @@ create function amzmp._read_credentials_file(file text) returns text
     as 'MODULE_PATHNAME', 'amzmp_read_credentials_file';
 
 -- Inner, sender: Amazon refused the credentials; the account's flows stop until they are set again.
+-- A client secret is the application's: where that is what was refused, all its accounts wait for another one.
 create function amzmp._account_invalid(account_id bigint, code text, reason text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+declare
+    told bigint;
 begin
-    update amzmp.account a set state = 'invalid', state_reason = format('%s: %s', code, reason)
-     where a.account_id = _account_invalid.account_id;
-    perform amzmp._log(account_id, 0, 'error', 'account', (select a.name from amzmp.account a where a.account_id = _account_invalid.account_id),
-        format('credentials refused (%s): %s', code, reason), jsonb_build_object('hint', 'Mend them with set_credentials(); the flows go on by themselves.'));
+    with refused as (
+        select a.account_id, a.name, format('%s%s: %s', case when code = 'invalid_client' then format('application "%s": ', p.name) end,
+                                            code, reason) as why
+          from amzmp.account this
+          join amzmp.application p using (application_id)
+          join amzmp.account a on a.account_id = this.account_id or code = 'invalid_client' and a.application_id = p.application_id
+         where this.account_id = _account_invalid.account_id and a.state <> 'dropped' and a.mode = this.mode
+    ), marked as (
+        update amzmp.account a set state = 'invalid', state_reason = r.why
+          from refused r
+         where a.account_id = r.account_id and (a.state, a.state_reason) is distinct from ('invalid', r.why)
+        returning a.account_id, a.name, r.why
+    )
+    select count(amzmp._log(m.account_id, 0, 'error', 'account', m.name, 'credentials refused: ' || m.why,
+                            jsonb_build_object('hint', 'Mend them with set_credentials(); the flows go on by themselves.')))
+      into told from marked m;
     notify amzmp_account;
 end
 $$;

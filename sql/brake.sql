@@ -107,6 +107,10 @@ begin
     if held <> '{}' then
         perform amzmp._brake_hold(account_id, held, cause);
     end if;
+    -- what was held and is let through now
+    if exists (select from amzmp.brake_batch as b where (b.account_id, b.state) = (_brake.account_id, 'held')) then
+        perform amzmp._brake_forget(account_id, skus, discarded || held, facets);
+    end if;
     return amzmp._without(amzmp._without(changes, discarded), held);
 end
 $$;
@@ -238,7 +242,8 @@ $$;
 /*
  * Those that are too many, or one that is too much. Each comes back with the channel whose limit it exceeds; a
  * quantity, which belongs to all channels of its SKU, with the first of them. fresh counts the offers that were not
- * counted in this window yet; already are those that are held since an earlier look.
+ * counted in this window yet; already are those that are held since an earlier look. A price that jumped and that the shop
+ * has brought back within the limits is judged as if it had never been held.
  */
 create function amzmp._brake_excess(account_id bigint, judged amzmp.desired_change[])
     returns amzmp.desired_change[]
@@ -261,7 +266,7 @@ begin
             where h.account_id = _brake_excess.account_id
                 and not h.dropped
         ), held as materialized (
-            select b.channel_id, b.facet, i.sku
+            select b.channel_id, b.facet, i.sku, i.new_value
             from amzmp.brake_batch as b
             join amzmp.brake_item as i using (account_id, batch_id)
             where b.account_id = _brake_excess.account_id
@@ -287,7 +292,11 @@ begin
             coalesce(array_agg(c.sku) filter (where h.sku is not null), '{}') as already,
             count(*) filter (where h.sku is null and c.fresh)::integer as fresh
         from change as c
-        left join held as h using (channel_id, facet, sku)
+        left join held as h
+            on (h.channel_id, h.facet, h.sku) = (c.channel_id, c.facet, c.sku)
+            and not (h.facet = 'price'
+                and amzmp._price_jumps(_brake_excess.account_id, c.channel_id, c.old_value, h.new_value)
+                and not amzmp._price_jumps(_brake_excess.account_id, c.channel_id, c.old_value, c.new_value))
         group by c.channel_id, c.facet
         order by c.facet, c.channel_id
     loop
@@ -300,6 +309,20 @@ begin
         );
     end loop;
     return excess;
+end
+$$;
+
+-- Is a price so far from the old one that a person has to look? For one; amzmp._brake_over asks the same of many.
+create function amzmp._price_jumps(account_id bigint, channel_id bigint, old_price numeric, new_price numeric)
+    returns boolean
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return new_price < old_price * (1 - amzmp._setting_numeric(account_id, channel_id, 'brake_drop'))
+        or new_price > old_price * (1 + amzmp._setting_numeric(account_id, channel_id, 'brake_rise'));
 end
 $$;
 

@@ -30,7 +30,7 @@ create function amzmp._check_buyer_access(account text, order_ids text[], verb t
 begin
     if not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
         perform amzmp._fail('42501', 'buyers'' personal data needs the role amzmp_buyer_data', null,
-            format('GRANT amzmp_buyer_data TO %I.', amzmp._caller()));
+            format('GRANT amzmp_buyer_data TO %I;', amzmp._caller()));
     end if;
     perform amzmp._log_access(format('role "%s" %s buyers'' data of account "%s", orders: %s',
         amzmp._caller(), verb, account,
@@ -71,7 +71,8 @@ begin
 end
 $$;
 
-select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_buyer_data',
+-- Whoever may use amzmp at all may ask; amzmp._check_buyer_access refuses him and says what is missing.
+select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_reader, amzmp_buyer_data',
     'Opens the personal data of the orders named, of one account. Needs the role amzmp_buyer_data; every call is written to the server''s log. Orders without such data (not sent by Amazon, or removed after its time) give no row.');
 
 /*

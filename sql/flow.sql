@@ -344,6 +344,11 @@ begin
     if until operator(pg_catalog.<>) all (array['idle', 'settled']) then
         perform amzmp._fail('AZ202', pg_catalog.format('"%s" is not a state to wait for', until), null, 'Wait for idle or settled.');
     end if;
+    if amzmp._in_transaction_block() then
+        perform amzmp._fail('25001', 'amzmp.wait cannot be called inside a transaction block',
+            'Nobody sees what this transaction has done before it commits, so there would be nothing to wait for.',
+            'COMMIT first, then CALL amzmp.wait(…) as a statement of its own.');
+    end if;
     loop
         commit;
         pending := amzmp.pending(until);

@@ -33,7 +33,7 @@ end
 $$;
 
 -- Raising our errors is harmless, and functions that run as their caller need it.
-grant execute on function amzmp._fail(text, text, text, text) to public;
+grant execute on function amzmp._fail(text, text, text, text), amzmp._in_transaction_block() to public;
 -- schedule() runs as its caller, and asks what that one may.
 grant execute on function amzmp._may_use_cron(name) to public;
 grant execute on function amzmp._check_clock(name) to public;

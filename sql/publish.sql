@@ -38,6 +38,41 @@ $$;
  * Publish.
  */
 
+-- A list of SKUs as people give it: each once, none of them null.
+create function amzmp._check_skus(skus text[], verb text)
+    returns void
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    repeated text;
+begin
+    if coalesce(cardinality(skus), 0) = 0 or array_ndims(skus) > 1 or array_position(skus, null) is not null then
+        perform amzmp._fail('AZ202', format('no SKUs to %s: %s', verb, case
+                when skus is null then 'null'
+                when cardinality(skus) = 0 then 'an empty array'
+                when array_ndims(skus) > 1 then 'an array of arrays'
+                else 'there is a null among them'
+            end), null,
+            format('Give an array of SKUs without nulls, for example array(select sku from product where sku is not null) or array[''A'', ''B''].'));
+    end if;
+    select string_agg(quote_literal(x.sku), ', ') into repeated
+    from (
+        select s.sku
+        from unnest(skus) as s (sku)
+        group by s.sku
+        having count(*) > 1
+        order by s.sku
+        limit 10
+    ) as x;
+    if repeated is not null then
+        perform amzmp._fail('AZ202', format('SKUs to %s are named twice: %s', verb, repeated), null, 'Name each once, for example by select distinct.');
+    end if;
+end
+$$;
+
 -- What cannot be published at all is an error that names it, before anything is changed.
 create function amzmp._check_publication(place amzmp.channel, channel text, skus text[], asins text[])
     returns void
@@ -54,8 +89,9 @@ begin
         perform amzmp._fail('AZ203', format('channel "%s" is not active', channel),
             'Offers are made in active channels of active accounts only.', format('select amzmp.activate(%L);', channel));
     end if;
-    if coalesce(cardinality(skus), 0) = 0 or array_position(skus, null) is not null then
-        perform amzmp._fail('AZ202', 'no SKU to publish', null, 'Give an array of SKUs, without nulls.');
+    perform amzmp._check_skus(skus, 'publish');
+    if array_ndims(asins) > 1 then
+        perform amzmp._fail('AZ202', 'the ASINs are an array of arrays', null, 'Give one ASIN for each SKU, in the same order.');
     end if;
     if asins is not null and cardinality(asins) <> cardinality(skus) then
         perform amzmp._fail('AZ202', format('%s ASINs for %s SKUs', cardinality(asins), cardinality(skus)), null,

@@ -46,7 +46,7 @@ begin
             case
                 when r.compiled is null and c.shipping is null and num_nonnulls(o.condition, (p.row).condition) = 0
                 then (v.price, 1, v.price, null, null, null, null, null,
-                    case when v.price > 0 and v.price < 'infinity' then v.price end, '{}', '{}', '{price,stock,details}', null,
+                    case when amzmp._is_price(v.price) then v.price end, '{}', '{}', '{price,stock,details}', null,
                     null)::amzmp.offer_calc
                 else amzmp._offer_calc(c.account_id, c.shipping, case when c.only_source is null then p.row else o end, r.compiled, c.place)
             end, c.switches, l.desired_price_at, l.desired_terms, l.desired_details, l.sends_price, l.sends_details,

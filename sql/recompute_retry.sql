@@ -115,7 +115,8 @@ begin
                 and (p.calc).price is null
                 and not amzmp._is_parent(_report_incomplete.account_id, p.sku)
             union all
-            select 0, q.sku, 'stock', 'NO_STOCK', 'the shop gives no quantity'
+            select 0, q.sku, 'stock', 'NO_STOCK',
+                coalesce('the shop''s stock ' || (q.calc).stock || ' cannot be sent', 'the shop gives no quantity')
             from unnest(stocks) as q
             where q.known
                 and (q.calc).available is null

@@ -12,7 +12,7 @@ create function amzmp._plain_stock(stock numeric, held bigint, buffer integer, d
     immutable
     parallel safe
 begin atomic
-    select _plain_stock.stock, o.unreserved, o.offered, case when o.offered is not null then least(o.offered, 2147483647)::integer end,
+    select _plain_stock.stock, o.unreserved, o.offered, amzmp._sendable(o.offered),
         _plain_stock.days
     from (
         select u.unreserved, case when u.unreserved is not null then greatest(u.unreserved - buffer, 0) end as offered

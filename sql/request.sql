@@ -130,6 +130,7 @@ comment on column amzmp.answer.error_message is 'Amazons error message.';
 comment on column amzmp.answer.amazon_request_id is 'Amazons number of the call.';
 comment on column amzmp.answer.answered_at is 'When it arrived.';
 comment on table amzmp.request_log is 'Finished requests, partitioned by day, kept for request_retention.';
+comment on table amzmp.request_log_default is 'Inner: finished requests for whose day there is no partition.';
 comment on column amzmp.request_log.account_id is 'The account.';
 comment on column amzmp.request_log.request_id is 'Number of the request.';
 comment on column amzmp.request_log.operation is 'What was called.';
@@ -165,6 +166,25 @@ create function amzmp._enqueue(account_id bigint, operation text, params jsonb, 
     returning request_id;
     end;
 
+-- Inner: a handler that cannot be called is refused now, not when the answer is there.
+create function amzmp._check_handler(handler regproc) returns void
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    p pg_proc;
+begin
+    select x.* into p from pg_proc x where x.oid = handler;
+    if p.oid is null or p.prokind <> 'f' or p.proargtypes <> array_to_string('{int8,int8,int4,jsonb}'::regtype[]::oid[], ' ')::oidvector then
+        perform amzmp._fail('AZ202', format('%s cannot handle an answer', coalesce(p.oid::regprocedure::text, 'that function')),
+            'A handler is a function of (account_id bigint, request_id bigint, status integer, answer jsonb).',
+            format('create function %s(account_id bigint, request_id bigint, status integer, answer jsonb) returns void …', handler));
+    elsif not has_function_privilege(amzmp._caller(), p.oid, 'execute') then
+        perform amzmp._fail('42501', format('role "%s" may not execute %s', amzmp._caller(), p.oid::regprocedure), null,
+            format('grant execute on function %s to %I;', p.oid::regprocedure, amzmp._caller()));
+    end if;
+end
+$$;
+
 -- Public: any operation, by the sender, after commit. handler: a function f(account_id bigint, request_id bigint,
 -- status integer, answer jsonb) of the caller's, run by a user runner as the caller.
 create function amzmp._enqueue(account text, operation text, params jsonb default '{}', body jsonb default null,
@@ -195,6 +215,8 @@ begin
         perform amzmp._fail('AZ004', format('role "%s" cannot own a handler', amzmp._caller()),
             'A handler runs in a process whose session user is the role that queued the request.',
             'Queue it as a role with LOGIN that is not a superuser.');
+    elsif handler is not null then
+        perform amzmp._check_handler(handler);
     end if;
     insert into amzmp.request (account_id, operation, params, body, user_handler, user_role, cause)
     values (a.account_id, o.name, coalesce(params, '{}'), body, handler::text, amzmp._caller(),

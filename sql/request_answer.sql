@@ -36,6 +36,19 @@ begin
 end
 $$;
 
+-- Inner: an account is connected when Amazon has done something for it. Written once.
+create function amzmp._note_success(account_id bigint, answers amzmp.answer_row[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if (select a.state from amzmp.account a where a.account_id = _note_success.account_id) = 'added'
+       and exists (select from unnest(answers) x join amzmp.operation o on o.name = (x.request).operation
+                    where x.outcome = 'success' and o.api not in ('sqs', 'lwa', 'alarm')) then
+        update amzmp.account a set state = 'valid' where a.account_id = _note_success.account_id and a.state = 'added';
+    end if;
+end
+$$;
+
 -- Inner: call the handlers of a set of answers, then move their requests to the log.
 create function amzmp._apply(account_id bigint, answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -64,6 +77,7 @@ begin
     if found then
         perform amzmp._wake();
     end if;
+    perform amzmp._note_success(account_id, answers);
     perform amzmp._end_requests(account_id, answers);
 end
 $$;

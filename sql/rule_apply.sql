@@ -161,6 +161,23 @@ as $$
     select amzmp._amount(given, row_values) * case jsonb_typeof(given) when 'number' then 1 else rate end
 $$;
 
+-- Is this a price to send? A billion of any currency is a mistake in the shop. (NaN is above all numbers.)
+create function amzmp._is_price(price numeric)
+    returns boolean
+    language sql
+    immutable
+    parallel safe
+    return price > 0 and price < 1000000000;
+
+-- A quantity that Amazon takes, or null: a stock beyond what an integer holds is a mistake too, and no number is better.
+create function amzmp._sendable(quantity numeric)
+    returns integer
+    language sql
+    immutable
+    parallel safe
+    return case when quantity <= 2147483647 then quantity::integer end;
+
+
 -- shipping: the template that the channel's setting names. Most offers have no rule, so each step is taken only when named.
 create function amzmp._offer_calc(account_id bigint, shipping text, product amzmp.product, rules jsonb, place amzmp.marketplace)
     returns amzmp.offer_calc
@@ -201,8 +218,7 @@ begin
         c.price := round(c.converted, place.currency_decimals);
         c.terms := '{}';
     end if;
-    -- NaN is above infinity.
-    if c.price <= 0 or c.price >= 'infinity' or c.problem is not null then
+    if not amzmp._is_price(c.price) or c.problem is not null then
         c.price := null;
     end if;
     c.details := case
@@ -267,7 +283,7 @@ begin
             'to', to_char(sale_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
         c.again_at := least(c.again_at, sale_to);
     end if;
-    if business > 0 and business < 'infinity' then
+    if amzmp._is_price(business) then
         c.terms := c.terms || jsonb_build_object('business', jsonb_strip_nulls(jsonb_build_object('price', business,
             'discount', case when rules ? 'business_tiers' then coalesce(rules ->> 'business_discount', 'percent') end,
             'tiers', rules -> 'business_tiers')));
@@ -368,7 +384,7 @@ begin
     c.limited := case
         when c.by_threshold is null then null
         when c.by_threshold < (rules ->> 'minimum_quantity')::integer then 0
-        else least(c.by_threshold, (rules ->> 'maximum_quantity')::integer, 2147483647)
+        else amzmp._sendable(least(c.by_threshold, (rules ->> 'maximum_quantity')::integer))
     end;
     c.available := coalesce(case when stock is not null then (rules ->> 'fixed_quantity')::integer end, c.limited);
     c.damping := (rules ->> 'damping')::integer;

@@ -36,6 +36,11 @@ create function amzmp._fail(state text, message text, detail text default null, 
     language c volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'amzmp_fail';
 
+-- Has somebody said BEGIN? Then a procedure cannot commit.
+create function amzmp._in_transaction_block() returns boolean
+    language c volatile parallel restricted set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'amzmp_in_transaction_block';
+
 -- One line in the server log that a ROLLBACK cannot erase: who opened which buyers' data.
 create function amzmp._log_access(message text) returns void
     language c volatile parallel unsafe strict set search_path = pg_catalog, pg_temp

@@ -198,6 +198,8 @@ declare
     query text;
     sku_type text;
     columns text[];
+    expressions jsonb;
+    stock_column text;
     source_id bigint;
 begin
     if sku is null then
@@ -206,6 +208,10 @@ begin
     if kind not in ('r', 'p', 'v', 'm', 'f')
        or exists (select from pg_catalog.pg_class c where c.oid = relation and c.relpersistence = 't') then
         perform amzmp._fail('AZ202', format('%s is no lasting table or view', relation), null, 'Attach a table or view that other sessions see.');
+    elsif (select n.nspname ~ '^pg_|^(information_schema|amzmp)$' from pg_catalog.pg_class c
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = relation) then
+        perform amzmp._fail('AZ202', format('%s is no relation of a shop', relation), 'It belongs to the server or to amzmp.',
+            'Attach a table or view of your own, in a schema of your own.');
     end if;
     for i in 1 .. cardinality(names) loop
         if given[i] is null then
@@ -228,12 +234,13 @@ begin
     if reader = current_user then
         execute 'explain ' || query;   -- plans it and checks our rights, reads nothing
     end if;
-    source_id := amzmp.register_source(account_or_channel, relation::text,
-        (select jsonb_object_agg(n.name, n.expression) from unnest(names, given) as n (name, expression) where n.expression is not null),
-        array_to_string(fields, ', '), filter_sql, sku, sku_type,
-        (select a.attname::text from pg_catalog.pg_attribute a
-          where a.attrelid = relation and a.attname = quantity and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''),
-        reader);
+    select jsonb_object_agg(n.name, n.expression) into expressions
+      from unnest(names, given) as n (name, expression) where n.expression is not null;
+    select a.attname::text into stock_column from pg_catalog.pg_attribute a
+     where a.attrelid = relation and a.attname = quantity and a.attnum > 0 and not a.attisdropped and a.attgenerated = '';
+    -- a plain call, so that an error's context does not quote the statement
+    source_id := amzmp.register_source(account_or_channel, relation::text, expressions, array_to_string(fields, ', '), filter_sql, sku,
+                                       sku_type, stock_column, reader);
     if kind in ('r', 'p') then
         perform amzmp.register_watch(source_id, relation::text, amzmp.source_key(relation, sku), null, columns);
         perform amzmp.capture_triggers(relation);

@@ -568,6 +568,9 @@ create function amzmp._reading_failed(source_id bigint, state text, message text
     as $$
 #variable_conflict use_column
 begin
+    if not amzmp._runner_lives(pg_backend_pid()) then
+        perform amzmp._fail('42501', 'only a runner says why a source could not be read', null, 'select amzmp.rescan(…); has it read again.');
+    end if;
     perform amzmp._note_failure(amzmp._own_source(_reading_failed.source_id), format('%s (%s)', _reading_failed.message, _reading_failed.state));
 end
 $$;

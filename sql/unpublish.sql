@@ -89,6 +89,7 @@ declare
     unknown text;
     leaving text[];
 begin
+    perform amzmp._check_skus(skus, 'unpublish');
     select string_agg(quote_literal(x.sku), ', ') into unknown
     from (
         select s.sku

@@ -33,7 +33,8 @@ credentials_define_settings(void)
 	DefineCustomStringVariable("amzmp.credentials_dir", "Directory from which set_credentials() may read files.",
 							   "Readable by the server's user only.", &credentials_dir, "", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-	DefineCustomStringVariable("amzmp.allowed_hosts", "Hosts beside loopback that mock accounts' endpoints and targets of alarms may name.",
+	DefineCustomStringVariable("amzmp.allowed_hosts",
+							   "Hosts beside loopback that mock accounts' endpoints and targets of alarms may name.",
 							   "A comma-separated list.", &allowed_hosts, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("amzmp.node_identity", "Name of this node, kept outside the data directory.",
 							   "A copy of the data directory does not have it, and so does not send.", &node_identity,

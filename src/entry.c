@@ -37,6 +37,7 @@ typedef struct Entry
 	int nargs;
 	Oid *argtypes;
 	bool as_set; /* the result is a set: materialise it */
+	bool secret; /* an argument may hold a secret */
 } Entry;
 
 static Oid caller = InvalidOid;
@@ -44,7 +45,7 @@ static Oid caller = InvalidOid;
 static void entry_open(FmgrInfo *flinfo);
 static Datum entry_result(FunctionCallInfo fcinfo, Entry *entry);
 static void entry_rows(FunctionCallInfo fcinfo);
-static void entry_rethrow(void);
+static void entry_rethrow(const Entry *entry);
 static void entry_check_access(Entry *entry, FunctionCallInfo fcinfo);
 
 Oid
@@ -88,7 +89,7 @@ amzmp_entry(PG_FUNCTION_ARGS)
 	{
 		caller = outer_caller;
 		MemoryContextSwitchTo(context);
-		entry_rethrow();
+		entry_rethrow(fcinfo->flinfo->fn_extra);
 	}
 	PG_END_TRY();
 	caller = outer_caller;
@@ -97,18 +98,22 @@ amzmp_entry(PG_FUNCTION_ARGS)
 
 /*
  * Raise the error in hand again. One that our SQL raised on purpose says all there is to say, so it goes out without the
- * call stack of our inner functions; the caller's own context lines are added anew. Others keep theirs.
+ * call stack of our inner functions; the caller's own context lines are added anew. Others keep theirs. A statement with
+ * a secret in it does not go into the server log beside its error.
  */
 static void
-entry_rethrow(void)
+entry_rethrow(const Entry *entry)
 {
 	ErrorData *error = CopyErrorData();
 
-	if (error->funcname == NULL || strcmp(error->funcname, "amzmp_fail") != 0)
+	bool secret = entry != NULL && entry->secret;
+
+	if (!secret && (error->funcname == NULL || strcmp(error->funcname, "amzmp_fail") != 0))
 		PG_RE_THROW();
 	FlushErrorState();
-	error->context = NULL;
-	ThrowErrorData(error);
+	ereport(ERROR, (errcode(error->sqlerrcode), errmsg_internal("%s", error->message),
+					error->detail ? errdetail_internal("%s", error->detail) : 0,
+					error->hint ? errhint("%s", error->hint) : 0, errhidestmt(secret)));
 }
 
 static bool
@@ -116,6 +121,21 @@ names_an_account(const char *argument)
 {
 	return strcmp(argument, "account") == 0 || strcmp(argument, "channel") == 0 ||
 		   strcmp(argument, "account_or_channel") == 0;
+}
+
+/* Is one of the arguments of a function a secret that somebody may write into the statement? */
+static bool
+takes_a_secret(HeapTuple proc, int nargs)
+{
+	Oid *types;
+	char **names;
+	char *modes;
+
+	get_func_arg_info(proc, &types, &names, &modes);
+	for (int i = 0; names != NULL && i < nargs; i++)
+		if (strcmp(names[i], "client_secret") == 0 || strcmp(names[i], "secret_access_key") == 0)
+			return true;
+	return false;
 }
 
 /* Position of the account argument among the input arguments, which come first in all our functions. */
@@ -161,6 +181,7 @@ entry_open(FmgrInfo *flinfo)
 	memcpy(entry->argtypes, form->proargtypes.values, sizeof(Oid) * entry->nargs);
 	entry->as_set = form->proretset;
 	entry->account_arg = find_account_arg(proc, entry->nargs);
+	entry->secret = takes_a_secret(proc, entry->nargs);
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, entry->as_set ? "select * from %s.%s(" : "select %s.%s(",

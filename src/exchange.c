@@ -21,6 +21,7 @@
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "exchange.h"
 #include "json.h"
@@ -35,6 +36,7 @@
 #define SETTLE_BATCH       256
 #define REQUEST_TIMEOUT_MS 60000
 #define MAX_RESPONSE       (16 * 1024 * 1024)
+#define SECRETS_LOG_MS     60000
 
 #define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
 
@@ -272,32 +274,50 @@ ask_for_token(HttpPool *pool, const Lane *lane, const TokenSecrets *secrets, con
 	PG_END_TRY();
 }
 
-bool
+/* An unreadable key or a locked table is no fault of the account's, and many accounts may meet it at once: said once a minute. */
+static void
+log_secrets_error(const ErrorData *error)
+{
+	static TimestampTz said = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (said != 0 && !TimestampDifferenceExceeds(said, now, SECRETS_LOG_MS))
+		return;
+	said = now;
+	worker_log_error("opening an account's secrets", error);
+}
+
+Renewal
 exchange_renew_token(HttpPool *pool, const Lane *lane)
 {
 	MemoryContext old = MemoryContextSwitchTo(settling);
 	SecretsWanted wanted = {.account_id = lane->account_id};
 	ErrorData *error = worker_transaction(fetch_secrets, &wanted, true, false, settling);
 	const char *scope = scope_text(lane->token.scope);
-	bool started = false;
+	Renewal renewal = RENEWAL_REFUSED;
 
-	if (error != NULL)
+	if (error != NULL && error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+	{
+		log_secrets_error(error);
+		renewal = RENEWAL_LATER;
+	}
+	else if (error != NULL)
 		account_is_invalid(lane->account_id, "SecretsUnusable", error->message);
 	else if (wanted.secrets.client_secret == NULL || (scope == NULL && wanted.secrets.refresh_token == NULL))
 		account_is_invalid(lane->account_id, "CredentialsMissing", "no credentials are stored for this account");
 	else
 	{
 		ask_for_token(pool, lane, &wanted.secrets, scope);
-		started = true;
+		renewal = RENEWAL_BEGUN;
 	}
-	if (!started)
+	if (renewal != RENEWAL_BEGUN)
 		token_give_up(&lane->token);
 	if (wanted.secrets.client_secret)
 		vault_forget(wanted.secrets.client_secret, strlen(wanted.secrets.client_secret));
 	if (wanted.secrets.refresh_token)
 		vault_forget(wanted.secrets.refresh_token, strlen(wanted.secrets.refresh_token));
 	MemoryContextSwitchTo(old);
-	return started;
+	return renewal;
 }
 
 static void

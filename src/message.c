@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -20,10 +21,20 @@ amzmp_fail(PG_FUNCTION_ARGS)
 
 	if (strlen(state) != 5)
 		state = "XX000";
+	/* the innermost context quotes the statement that called us: the caller's matter, and nothing for his client */
+	if (error_context_stack != NULL)
+		error_context_stack = error_context_stack->previous;
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])), errmsg_internal("%s", message),
 			 detail ? errdetail_internal("%s", detail) : 0, hint ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(amzmp_in_transaction_block);
+Datum
+amzmp_in_transaction_block(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(IsTransactionBlock());
 }
 
 /* amzmp._log_access(message): to the server log only, so that neither the client's settings nor a ROLLBACK hide it. */

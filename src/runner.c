@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -26,6 +27,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -46,6 +48,7 @@ typedef struct Task
 	bool own;
 	bool network;
 	bool found;
+	bool gone; /* the extension was dropped */
 	int64 account_id;
 	int64 task_id;
 	char *kind;
@@ -130,6 +133,9 @@ claim(void *arg)
 	HeapTuple row;
 
 	worker_forget_stale_plans();
+	task->gone = !OidIsValid(get_relname_relid("task", get_namespace_oid("amzmp", true)));
+	if (task->gone)
+		return;
 	if (task->own)
 		run(task->network ? "select * from amzmp._next_own_task(true)" : "select * from amzmp._next_own_task(false)", 0,
 			NULL, NULL);
@@ -186,6 +192,8 @@ perform_one(Oid role, MemoryContext keep)
 		worker_log_error("claiming a task", error);
 		return false;
 	}
+	if (task.gone)
+		proc_exit(0);
 	if (!task.found)
 		return false;
 	debug_query_string = task.kind;

@@ -39,6 +39,7 @@
 #define CLAIM_BATCH       100
 #define TOKEN_POLL_US     50000
 #define PREPARED_POLL_US  1000000
+#define SECRETS_PAUSE_US  5000000 /* until secrets that could not be opened are tried again */
 #define ERROR_PAUSE_US    1000000
 #define REFRESH_PAUSE     4 /* reading what is due is followed by a pause of as many times its length */
 #define DEFAULT_IN_FLIGHT 128
@@ -267,18 +268,23 @@ claim(void *arg)
 static bool
 lane_token(Sender *sender, Lane *lane, char *token, TimestampTz now)
 {
-	switch (token_get(&lane->token, token))
-	{
-		case TOKEN_READY:
-			return true;
-		case TOKEN_YOURS_TO_RENEW:
-			if (!exchange_renew_token(sender->pool, lane))
-				sender->refresh = true;
-			break;
-		case TOKEN_BEING_RENEWED:
-			break;
-	}
+	TokenState state = token_get(&lane->token, token);
+
+	if (state == TOKEN_READY)
+		return true;
 	lane->next_at = now + TOKEN_POLL_US;
+	if (state == TOKEN_YOURS_TO_RENEW)
+		switch (exchange_renew_token(sender->pool, lane))
+		{
+			case RENEWAL_BEGUN:
+				break;
+			case RENEWAL_REFUSED:
+				sender->refresh = true;
+				break;
+			case RENEWAL_LATER:
+				lane->next_at = now + SECRETS_PAUSE_US;
+				break;
+		}
 	return false;
 }
 

@@ -60,6 +60,21 @@ PGUSER=shopkeeper psql -XqAt -o /dev/null -c "select amzmp.call('shop', 'getOrde
 control POST faults '{"operation": "getOrder", "kind": "truncate"}' >/dev/null
 PGUSER=shopkeeper psql -XqAt -o /dev/null -c "select amzmp.call('shop', 'getOrder', '{\"orderId\": \"$id\"}')" >/dev/null 2>&1 || true
 like "$(PGUSER=shopkeeper sql "select b::text from amzmp.buyer('shop', array['$id']) b")" Kanarienvogel 'who may read the buyer can'
+# A literal beside a mistyped name.
+psql -XqAt -c "select amzmp.set_credentials('shup', client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|canary')" >/dev/null 2>&1 || true
+like "$(cat "$(cluster_log s)")" 'there is no account "shup"' 'a mistyped account name is in the log'
+
+# The key cannot be read for a while: that is no fault of the account's.
+is "$(sql 'select state from amzmp.account')" valid 'an account that Amazon has answered is valid'
+as_server chmod 644 "$(cluster_dir s)/keys/amzmp.key"
+control POST expire_tokens '{}' >/dev/null
+look_at meanwhile
+wait_for 30 grep -q "opening an account's secrets failed" "$(cluster_log s)" && pass 'without its key amzmp says so'
+is "$(sql 'select state from amzmp.account')" valid 'and waits; the account is as good as before'
+as_server chmod 600 "$(cluster_dir s)/keys/amzmp.key"
+sql_becomes 60 "select count(*) from amzmp.request_log where params ->> 'sku' = 'meanwhile'" 1
+pass 'and it goes on when the key is back'
+
 control POST refresh_tokens '{"refresh_token": "Atzr|canary", "revoked": true}' >/dev/null
 control POST expire_tokens '{}' >/dev/null
 look_at gone

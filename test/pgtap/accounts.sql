@@ -55,6 +55,38 @@ select set_eq('select name from amzmp.account', array['real', 'eu'], 'the limit 
 select throws_ok($$select amzmp.drop_account('eu')$$, '42501', null, 'but an operator drops nothing');
 reset role;
 
+-- What is wrong with a client secret is wrong with its application.
+select amzmp.create_account('twin', 'EU', 'app', 'A1DEMOTWIN', 'mock', 'http://127.0.0.1:9') \g /dev/null
+select amzmp.set_credentials('twin', refresh_token => 'Atzr|demo') \g /dev/null
+select amzmp._account_invalid(:account_id, 'invalid_grant', 'revoked') \g /dev/null
+select results_eq($$select name, state from amzmp.account where name in ('eu', 'twin') order by 1$$, $$values ('eu', 'invalid'), ('twin', 'added')$$,
+    'a refresh token that is refused stops its account alone');
+select amzmp._account_invalid(:account_id, 'invalid_client', 'Client authentication failed') \g /dev/null
+select results_eq($$select name, state, state_reason from amzmp.account where name in ('eu', 'twin') order by 1$$,
+    $$select n, 'invalid', 'application "app": invalid_client: Client authentication failed' from unnest('{eu,twin}'::text[]) n order by 1$$,
+    'a client secret that is refused stops all accounts of its application, which the reason names');
+select is_empty($$select from amzmp.account where name = 'real' and state = 'invalid'$$, 'but those of another mode go elsewhere');
+select amzmp.set_credentials('eu', client_secret => 'amzn1.oa2-cs.v1.demo') \g /dev/null
+select results_eq($$select distinct state from amzmp.account where name in ('eu', 'twin')$$, array['added'], 'another one, set for any of them, starts them all');
+
+-- A handler is looked at when the call is queued.
+create function no_handler(text) returns void language sql as '';
+create function a_handler(account_id bigint, request_id bigint, status integer, answer jsonb) returns void language sql as '';
+set session authorization clerk;
+select throws_ok($$select amzmp.enqueue('eu', 'getFeeds', '{}', null, 'no_handler')$$, 'AZ202', 'public.no_handler(text) cannot handle an answer',
+    'a function of other arguments handles no answer');
+select lives_ok($$select amzmp.enqueue('eu', 'getFeeds', '{}', null, 'a_handler')$$, 'one of these does');
+reset session authorization;
+revoke execute on function a_handler from public;
+set session authorization clerk;
+select throws_ok($$select amzmp.enqueue('eu', 'getFeeds', '{}', null, 'a_handler')$$, '42501', null, 'if the caller may execute it');
+reset session authorization;
+select throws_ok($$select amzmp.set_credentials(null, client_secret => 'x')$$, 'AZ201', 'no account is named: null', 'a null is no name');
+select throws_ok($$select amzmp.create_application('nothing', null)$$, 'AZ202', '"NULL" is not an LWA client id', 'nor a client id');
+begin;
+select throws_ok($$call amzmp.wait()$$, '25001', 'amzmp.wait cannot be called inside a transaction block', 'nobody waits for what he has not committed');
+rollback;
+
 -- Dropping.
 select amzmp.hold('eu', 'keep it queued') \g /dev/null
 select throws_ok($$select amzmp.enqueue('eu', 'getFeeds', '[]')$$, 'AZ202', 'the parameters of an operation must be a JSON object', 'parameters have names');

@@ -67,6 +67,10 @@ select throws_ok($$select amzmp.attach_source('acc', 'shop.product', run_as => '
     'role "group_role" cannot read a source', 'nor as a role that cannot log in');
 select throws_ok($$select amzmp.attach_source('acc', 'shop.product', run_as => 'other')$$, 'AZ202', null,
     'nor as one that may not read the table');
+select throws_ok($$select amzmp.attach_source('acc', 'pg_class', sku => 'relname', run_as => 'shop')$$, 'AZ202', 'pg_class is no relation of a shop',
+    'the server''s own tables are no shop');
+select throws_ok($$select amzmp.attach_source('acc', 'amzmp.account', sku => 'name', run_as => 'shop')$$, 'AZ202',
+    'amzmp.account is no relation of a shop', 'nor are ours');
 select is_empty('select from amzmp.source', 'nothing was left behind');
 
 -- A table.
@@ -117,6 +121,9 @@ insert into forged values ('S20'), ('nonsense');
 select throws_ok($$select * from amzmp.take_changes(1)$$, '42501', null, 'nobody takes another''s changes');
 select throws_ok($$select amzmp.take_rows(1, '{S20}', '{}', '{}')$$, '42501', null, 'nor hands in his rows');
 select throws_ok($$select amzmp.detach_source('acc', 'shop.product')$$, null, null, 'nor detaches his source');
+set session authorization shop;
+select throws_ok($$select amzmp.reading_failed(1, 'XX000', 'a lie')$$, '42501', 'only a runner says why a source could not be read',
+    'not even its own role says that a source fails');
 reset session authorization;
 update shop.product set price = 21 where sku = 'S21';
 select becomes($$read('S21') = '21.00 21 title 21' and not exists (select from amzmp.change)$$, 'a forged key is dropped');

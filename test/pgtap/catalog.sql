@@ -41,7 +41,7 @@ select is_empty($$select signature from our_function f where inner_one and lanna
 select is_empty($$select signature from our_function f where not inner_one and obj_description(f.oid, 'pg_proc') is null$$,
     'every public function has a comment');
 select is_empty($$select c.oid::regclass from pg_class c where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v')
-    and not c.relispartition and c.relname not like '\_%' and obj_description(c.oid, 'pg_class') is null$$, 'every table and view has a comment');
+    and c.relname not like '\_%' and obj_description(c.oid, 'pg_class') is null$$, 'every table and view has a comment');
 select is_empty($$select c.oid::regclass || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
     where c.relnamespace = 'amzmp'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition and c.relname not like '\_%'
       and a.attnum > 0 and not a.attisdropped and col_description(c.oid, a.attnum) is null$$, 'every column of theirs has a comment');

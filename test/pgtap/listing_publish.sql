@@ -14,7 +14,7 @@ select throws_ok(format('select amzmp.publish(%s)', c.arguments), c.state, c.mes
 from (
     values ('''NOWHERE'', ''{MUG}''', 'AZ201', null, 'a channel that does not exist'),
         ('''DE'', ''{MUG,NOPE}''', 'AZ202', 'no product with SKU ''NOPE''', 'a product that does not exist'),
-        ('''DE'', ''{}''', 'AZ202', 'no SKU to publish', 'nothing at all'),
+        ('''DE'', ''{}''', 'AZ202', 'no SKUs to publish: an empty array', 'nothing at all'),
         ('''DE'', array[''MUG''], array[''B000000001'', ''B000000002'']', 'AZ202', '2 ASINs for 1 SKUs', 'lists that do not fit together'),
         ('''DE'', ''MUG'', ''B0-NO''', 'AZ202', 'not an ASIN: ''B0-NO''', 'what is no ASIN'),
         (quote_literal('DE') || ', array[repeat(''x'', 41)]', 'AZ202', null, 'a SKU too long for Amazon')
@@ -231,6 +231,16 @@ select amzmp.verify('DE', '{VASE}') \g /dev/null
 select count(*) from claim('searchListingsItems') \g /dev/null
 select answer('searchListingsItems', 200, '{"numberOfResults": 0, "items": []}') \g /dev/null
 select is(o.state, 'gone', 'what is not there any more is gone') from amzmp.offer as o where o.sku = 'VASE';
+
+/* ---- lists as people write them ---- */
+
+select throws_ok(format($$select amzmp.%s('DE', %s)$$, verb, list), 'AZ202', format('no SKUs to %s: %s', verb, why), verb || ': ' || why)
+from (values ('publish'), ('unpublish')) as v (verb), (values ('null::text[]', 'null'), ($$'{}'$$, 'an empty array'),
+    ($$array['VASE', null]$$, 'there is a null among them'), ($$array[array['VASE'], array['B']]$$, 'an array of arrays')) as l (list, why);
+select throws_ok($$select amzmp.publish('DE', array['VASE', 'B', 'VASE'])$$, 'AZ202', 'SKUs to publish are named twice: ''VASE''', 'each SKU once');
+select throws_ok($$select amzmp.publish('DE', array['VASE', 'B'], array[array['B000000001'], array['B000000002']])$$, 'AZ202',
+    'the ASINs are an array of arrays', 'and an ASIN is not a list either');
+select throws_ok($$select amzmp.publish(null, array['VASE'])$$, 'AZ201', 'no channel is named: null', 'a channel has to be named');
 
 /* ---- more than fits into one call ---- */
 

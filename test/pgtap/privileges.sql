@@ -20,7 +20,7 @@ create role p_member login in role p_group;
 -- Function by role. What is granted to PUBLIC decides by its caller, is harmless, or serves user runners, which get
 -- only what is their own role's.
 create temporary table for_all (name text);
-insert into for_all values ('_fail'), ('_may_use_cron'), ('_check_clock'), ('_clock_database'), ('help'), ('mask'), ('schedule'), ('wait'),
+insert into for_all values ('_fail'), ('_in_transaction_block'), ('_may_use_cron'), ('_check_clock'), ('_clock_database'), ('help'), ('mask'), ('schedule'), ('wait'),
     ('create_key'), ('next_task'), ('finish_task'), ('fail_task'), ('begin_import'), ('finish_import'), ('begin_delivery'), ('begin_item'), ('finish_item'),
     ('begin_cancellation_news'), ('finish_cancellation_news'), ('begin_return'), ('finish_return'),
     ('alarm_columns'), ('set_alarm'), ('finish_delivery'), ('fail_delivery'), ('take_rows'), ('normalize_gtin');
