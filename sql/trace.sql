@@ -97,7 +97,7 @@ as $$
     select d.finished_at, null::text, case d.outcome when 'success' then 'Amazon answered' else d.outcome end, nullif(d.carried, ''),
         null::text, null::text, null::text, d.request_id, d.amazon_request_id,
         concat_ws(', ', d.operation, 'status ' || d.status, case when d.attempt > 1 then d.attempt || ' attempts' end,
-            concat_ws(': ', d.error_code, d.error_message),
+            nullif(concat_ws(': ', d.error_code, d.error_message), ''),
             case when d.sent_body is not null then 'amzmp.request_bodies shows what was sent' end)
     from done as d
     union all
