@@ -105,11 +105,12 @@ as $$
         select from amzmp.listing as l where (l.account_id, l.channel_id, l.sku) = (($1).account_id, ($1).channel_id, $2)
     )
     union all
-    select 5, 'brake', case b.state when 'held' then 'blocked' else 'ok' end,
+    select 5, 'brake', 'blocked',
         format('%s stays at %s, the shop asks for %s: %s', b.facet, x.old_value, x.new_value, b.reason),
-        format('Look at amzmp.brake_item; select amzmp.release_brake(%L, %s);', ($1).name, b.batch_id)
+        format('Look at amzmp.brake_item; select amzmp.release_brake(%L, %s);', a.name, b.batch_id)
     from amzmp.brake_item as x
     join amzmp.brake_batch as b using (account_id, batch_id)
+    join amzmp.account as a using (account_id)
     where x.account_id = ($1).account_id
         and x.sku = $2
         and b.channel_id in (0, ($1).channel_id)
@@ -161,20 +162,20 @@ as $$
     left join lateral amzmp._meaning(i.code) as m on true
     where (i.account_id, i.channel_id, i.sku) = (($1).account_id, ($1).channel_id, $2)
     union all
-    select 8, 'request ' || r.request_id, case r.state when 'held' then 'blocked' else 'waits' end,
+    select 8, 'request', case r.state when 'held' then 'blocked' else 'waits' end,
         concat_ws(', ', format('%s is %s', r.operation, r.state), r.hold_reason,
             case when r.not_before > now() then 'not before ' || r.not_before::timestamp(0) end,
             case when r.attempt > 0 then r.attempt || ' attempts so far' end),
         case r.state
             when 'held' then format('select amzmp.retry(%L, %s); or amzmp.cancel_request.', a.name, r.request_id)
-            when 'due' then 'If it waits for long: amzmp.usage shows whether the usage plan is used up, amzmp.request_log what Amazon answers.'
+            when 'due' then 'If it waits for long: amzmp.usage shows whether the usage plan is used up.'
         end
     from amzmp.request as r
     join amzmp.account as a using (account_id)
     where (r.account_id, r.subject_kind, r.subject) = (($1).account_id, 'listing', $2)
         and r.channel_id in (0, ($1).channel_id)
     union all
-    select 8, 'feed ' || f.feed_id, 'waits', format('the feed that carries it is %s', f.state), 'Nothing: what is urgent goes past it by itself.'
+    select 8, 'feed', 'waits', format('feed %s that carries it is %s', f.feed_id, f.state), 'Nothing: what is urgent goes past it by itself.'
     from amzmp.feed_message as m
     join amzmp.feed as f using (account_id, feed_id)
     where m.account_id = ($1).account_id
