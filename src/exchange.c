@@ -454,8 +454,9 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 			break;
 		case SPAPI_RENEW_TOKEN:
 			token_drop_refused(&exchange->lane.token, exchange->token);
-			if (exchange->attempt < 3)
-				settle_later(settlement, 0, NULL);
+			/* at once while attempts are few; how many there were says nothing about tokens after an outage */
+			if (attempts_left)
+				settle_later(settlement, exchange->attempt < 3 ? 0 : delay_ms, NULL);
 			else
 				settle_finally(settlement, "refused", answer->status, body, &error);
 			break;
