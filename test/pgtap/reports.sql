@@ -275,6 +275,19 @@ select results_eq($$select state, document_id from amzmp.report where report_id 
 select downloaded(e'a\n1\n') \g /dev/null
 select is((report()).state, 'applied', 'and then it is whole');
 
+/* ---- typed views ---- */
+
+select amzmp.request_report('seller', 'GET_FBA_MYI_UNSUPPRESSED_INVENTORY_DATA'), created(), poll('DONE', 'fba') \g /dev/null
+select downloaded(e'sku\tfnsku\tproduct-name\tyour-price\tafn-fulfillable-quantity\tafn-total-quantity\nA\tX1\tMug\t9.99\t5\t7\nB\tX2\tPan\t\t\t\n') \g /dev/null
+select results_eq($$select account, sku, title, price, fulfillable, total from amzmp.fba_inventory_report order by sku$$,
+    $$values ('seller', 'A', 'Mug', 9.99, 5, 7), ('seller', 'B', 'Pan', null, null, null)$$, 'stock at Amazon; what is not told is unknown');
+insert into amzmp.report (account_id, type, marketplace_ids, state, document_id, submitted_at, ended_at)
+select :account_id, 'GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL', '{}', 'downloaded', amzmp._new_document(:account_id, 'text/plain'), now(), now();
+select amzmp._write_content(:account_id, (report()).document_id, convert_to(
+    e'amazon-order-id\tpurchase-date\tsku\tquantity\tcurrency\titem-price\n302-1\t2026-01-02T03:04:05+00:00\tA\t2\tEUR\t19.98\n', 'UTF8')) \g /dev/null
+select results_eq($$select amazon_order_id, purchased_at at time zone 'UTC', quantity, item_price from amzmp.order_report$$,
+    $$values ('302-1', timestamp '2026-01-02 03:04:05', 2, 19.98)$$, 'order items');
+
 /* ---- personal data ---- */
 
 create role reports_reader in role amzmp_reader;
