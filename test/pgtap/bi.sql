@@ -1,0 +1,63 @@
+-- bi.sql
+-- What dashboards show: which orders are at risk and why, what was sold when, what came back, what failed.
+
+\ir orders_setup.psql
+
+create function put(id text, its_status text, purchased interval, due interval, total numeric default 20, by text default 'MERCHANT', chan bigint default null)
+    returns void language sql as $$
+    insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by, purchased_at, last_updated_at, ship_by,
+        currency, grand_total)
+    select a.account_id, id, coalesce(chan, (select c.channel_id from amzmp.channel c where c.account_id = a.account_id limit 1)), id, its_status, by,
+           now() - purchased, now(), now() + due, 'EUR', total
+      from amzmp.account a where a.name = 'orders';
+    insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, quantity_ordered, quantity_unfulfilled)
+    select a.account_id, id, '1', 1, 'MUG', 'MUG', 2, case when its_status = 'SHIPPED' then 0 else 2 end from amzmp.account a where a.name = 'orders';
+$$;
+insert into amzmp.product (account_id, source_id, sku, quantity) values (:account_id, 1, 'MUG', 4), (:account_id, 1, 'PEN', -1);
+
+select put('late', 'UNSHIPPED', '2 days', '-1 hour'), put('soon', 'UNSHIPPED', '1 day', '5 hours'), put('fine', 'PARTIALLY_SHIPPED', '1 hour', '3 days'),
+       put('oversold', 'UNSHIPPED', '1 hour', '3 days'), put('unknown', 'UNSHIPPED', '1 hour', '3 days'), put('gone', 'SHIPPED', '1 hour', '1 day'),
+       put('theirs', 'UNSHIPPED', '1 hour', '1 day', 20, 'AMAZON'), put('cancelled', 'CANCELLED', '1 hour', '1 day', 99),
+       put('old', 'SHIPPED', '40 days', '-39 days') \g /dev/null
+update amzmp.order_item set sku = 'PEN', shop_sku = 'PEN' where amazon_order_id = 'oversold';
+update amzmp.order_item set shop_sku = null where amazon_order_id = 'unknown';
+
+select results_eq($$select amazon_order_id, risk, units, blocking_skus from amzmp.ship_risk order by amazon_order_id$$,
+    $$values ('fine', 'on_track', 2::bigint, null::text[]), ('late', 'overdue', 2, null), ('oversold', 'stock_blocked', 2, '{PEN}'), ('soon', 'at_risk', 2, null),
+             ('unknown', 'stock_blocked', 2, '{MUG}')$$, 'open orders of the merchant''s, each with its risk');
+select amzmp.set('orders', 'ship_risk', '4 hours') \g /dev/null
+select is((select risk from amzmp.ship_risk where amazon_order_id = 'soon'), 'on_track', 'what is near is a setting');
+select is((select time_left from amzmp.ship_risk where amazon_order_id = 'fine'), interval '72 hours', 'time is counted');
+select amzmp.set('orders', 'shipping_days', format('["%s"]', to_char(now() at time zone 'UTC' + interval '1 day', 'dy'))) \g /dev/null
+select is((select time_left from amzmp.ship_risk where amazon_order_id = 'fine'), interval '24 hours', 'on the days on which is shipped');
+select is((select sum(orders) from amzmp.open_shipments), 5::numeric, 'all of them are counted by when they are due');
+select is((select sum(orders) from amzmp.open_shipments where due = 'overdue'), 1::numeric, 'the late one among them');
+select results_eq($$select sum(orders)::bigint, sum(cancelled)::bigint, sum(sales) from amzmp.sales_by_day where currency = 'EUR'$$,
+    $$values (8::bigint, 1::bigint, 140.0)$$, 'sales leave out what was cancelled, and what is long ago');
+select is((select sum(sales) from amzmp.sales_by_hour), (select sum(sales) from amzmp.sales_by_day), 'the hours add up to the days');
+select put('otherwhere', 'UNSHIPPED', '1 hour', '3 days', 20, 'MERCHANT', 0) \g /dev/null
+select is((select count(*) from amzmp.sales_by_hour where channel is null), 1::bigint, 'a marketplace that is no channel is shown too');
+insert into amzmp.return_item (account_id, return_key, returned_to, amazon_order_id, sku, quantity, requested_at, reason_code, currency, refunded_amount)
+values (:account_id, 'r1', 'merchant', 'gone', 'MUG', 1, now(), 'CR-DEFECTIVE', 'EUR', 10), (:account_id, 'r2', 'merchant', 'gone', 'PEN', 2, now(), 'CR-DEFECTIVE', 'EUR', 5);
+select results_eq($$select meaning, returns, units, skus, refunded from amzmp.returns_by_reason$$, $$values ('Defective', 2::bigint, 3::bigint, 2::bigint, 15::numeric)$$,
+    'returns by reason');
+select amzmp._log(:account_id, 0, 'error', 'order', 'x', 'no'), amzmp._log(:account_id, 0, 'warning', 'order', 'x', 'perhaps') \g /dev/null
+select results_eq($$select errors, warnings from amzmp.errors_by_day where account = 'orders' and subject_kind = 'order'$$, $$values (1::bigint, 1::bigint)$$, 'errors by day');
+
+-- Who is limited to another account sees none of it.
+select amzmp.create_account('orders2', 'EU', 'orders_app', 'A2SELLER', 'mock', 'http://127.0.0.1:9') \g /dev/null
+create role bi_reader login in role amzmp_reader;
+select amzmp.limit_role('bi_reader', array['orders2']) \g /dev/null
+set local role bi_reader;
+select is((select count(*) from amzmp.ship_risk) + (select count(*) from amzmp.open_shipments) + (select count(*) from amzmp.sales_by_hour)
+    + (select count(*) from amzmp.sales_by_day) + (select count(*) from amzmp.returns_by_reason)
+    + (select count(*) from amzmp.errors_by_day where account_id <> 0), 0::bigint, 'a role sees its own accounts only');
+reset role;
+select amzmp.limit_role('bi_reader', array['orders']) \g /dev/null
+set local role bi_reader;
+select is((select count(*) from amzmp.ship_risk), 6::bigint, 'and those it sees');
+select ok((select count(*) from amzmp.sales_by_hour) > 0, 'sales too');
+reset role;
+
+select * from finish();
+rollback;
