@@ -2,7 +2,7 @@
 -- When flows run: their frequencies, pg_cron's jobs, and the clock of mock accounts whose time runs faster.
 --
 -- pg_cron marks a flow due for all accounts at once. For a mock account with time_scale > 1 minutes are too coarse: a task
--- of our own runners (kind clock) marks its flows at the same times of its own clock, and queues itself for the next.
+-- of our own runners (kind clock) runs its flows at the same times of its own clock, and queues itself for the next.
 
 create table amzmp.flow_state (
     flow text primary key references amzmp.flow,
@@ -83,6 +83,14 @@ begin
     days := amzmp._cron_field(fields[3], 1, 31);
     months := amzmp._cron_field(fields[4], 1, 12);
     weekdays := array(select w % 7 from unnest(amzmp._cron_field(fields[5], 0, 7)) w);
+    -- as a rule every day will do, and then today or tomorrow has one: the same in a tenth of a millisecond
+    if fields[3:5] = '{*,*,*}' then
+        return (
+            select min(t.at)
+              from generate_series(0, 1) i, unnest(hours) h, unnest(minutes) m,
+                   lateral (select ((since at time zone 'UTC')::date + i + make_time(h, m, 0)) at time zone 'UTC') t (at)
+             where t.at > since);
+    end if;
     -- eight years hold every date; where day and weekday are both limited, either will do
     return (
         select min(t.at)
@@ -120,6 +128,23 @@ $$;
 select amzmp._expose('amzmp._set_frequency(text, text)', 'amzmp_admin',
     'How often a flow runs, as a cron schedule in UTC (minutes at the finest); null: its default. Call schedule() afterwards.');
 
+-- Inner: where a flow is on and can run, for one account or (null) all.
+create function amzmp._flow_places(flow text, only_account bigint) returns table (account_id bigint, channel_id bigint)
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.account_id, a.channel_id
+      from amzmp.account_flow a
+      join amzmp.account x using (account_id)
+      left join amzmp.channel c using (account_id, channel_id)
+     where a.flow = $1 and a.enabled and ($2 is null or a.account_id = $2) and x.active and x.state not in ('invalid', 'dropped')
+       and (a.channel_id = 0 or c.active)
+       and not (a.flow = 'get_orders' and amzmp._orders_rest(a.account_id));
+end
+$$;
+
 -- Inner: queue a flow's tasks where it is on, for one account or (null) all; spread by a hash of the account so that not all
 -- fall at once.
 create function amzmp._mark(flow text, account_id bigint) returns bigint
@@ -130,15 +155,10 @@ declare
     marked bigint;
 begin
     insert into amzmp.task (account_id, kind, subject, due_at)
-    select a.account_id, 'flow', a.flow || '/' || a.channel_id,
+    select a.account_id, 'flow', $1 || '/' || a.channel_id,
            now() + interval '1 millisecond' * (abs(hashint8(a.account_id)) % spread.ms)
-      from amzmp.account_flow a
-      join amzmp.account x using (account_id)
-      left join amzmp.channel c using (account_id, channel_id),
+      from amzmp._flow_places($1, $2) a,
            (select case when $2 is null and count(*) > 20 then 50000 else 1 end as ms from amzmp.account) spread
-     where a.flow = $1 and a.enabled and ($2 is null or a.account_id = $2) and x.active and x.state not in ('invalid', 'dropped')
-       and (a.channel_id = 0 or c.active)
-       and not (a.flow = 'get_orders' and amzmp._orders_rest(a.account_id))
     on conflict on constraint task_account_id_kind_subject_key do nothing;
     get diagnostics marked = row_count;
     if marked > 0 then
@@ -196,11 +216,12 @@ create function amzmp._task_clock(account_id bigint, subject text, argument json
 declare
     a amzmp.account;
 begin
+    perform amzmp._commit_soon('clock');
     select x.* into a from amzmp.account x
      where x.account_id = $1 and x.active and x.time_scale > 1
        and exists (select from amzmp.account_flow f where f.account_id = $1 and f.flow = $2 and f.enabled);
     if a.account_id is not null then
-        perform amzmp._mark($2, $1);
+        perform amzmp._task_flow(p.account_id, $2 || '/' || p.channel_id, '{}') from amzmp._flow_places($2, $1) p;
         perform amzmp._add_task($1, 'clock', $2, null, amzmp._next_tick(a, $2), '{}');
     end if;
 end

@@ -38,6 +38,7 @@ comment on column amzmp.identity.confirmed_by is 'Who confirmed it, by the first
 -- Inner: where we are. A standby has no timeline of its own yet.
 create function amzmp._here()
     returns table (system_identifier bigint, database_oid oid, node_identity text, timeline integer)
+    rows 1
     language plpgsql
     stable
     parallel restricted

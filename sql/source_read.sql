@@ -608,3 +608,13 @@ create function amzmp._clean_changes() returns bigint
     select (select count(*) from orphans) + (select count(*) from marks)
 $$;
 comment on function amzmp._clean_changes() is 'Inner: removes captured keys that no source waits for. To be called by maintenance.';
+
+-- Comparing is due by each source's own time; this brings it forward where rescan_interval was shortened since.
+create function amzmp._flow_rescan(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+    update amzmp.source s
+       set rescan_due = now() + amzmp._setting_interval(s.account_id, s.channel_id, 'rescan_interval')
+     where s.account_id = _flow_rescan.account_id and s.state <> 'held'
+       and s.rescan_due > now() + amzmp._setting_interval(s.account_id, s.channel_id, 'rescan_interval');
+$$;

@@ -102,4 +102,7 @@ select is(runs('send_updated_product_stock') - (select count(*) from amzmp.flow_
 select amzmp.deactivate('fast') \g /dev/null
 select becomes($$not exists (select from amzmp.task where kind = 'clock' and due_at < now() + interval '1 second')$$, 'a clock stops with its account');
 select is(control('GET', 'violations') ->> 'count', '0', 'Amazon would have nothing to object to');
+select is_empty($$select f.flow from amzmp.flow f where to_regprocedure(format('amzmp.%I(bigint, bigint, bigint)', '_flow_' || f.flow)) is null$$,
+    'each flow has its function');
+
 select * from finish();

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Many accounts, each with its default flows, for an hour of their own clock: does every flow run within its period, does any
+# call exceed a usage plan, what does it cost?
+#
+#   ACCOUNTS=5000 SCALE=4 test/bench/accounts.sh       an hour at SCALE takes 3600 / SCALE seconds
+. "$(dirname "$0")/../lib/scene.sh"
+. "$(dirname "$0")/../lib/shop.sh"
+. "$(dirname "$0")/../lib/bench.sh"
+
+ACCOUNTS=${ACCOUNTS:-200}
+SCALE=${SCALE:-90}
+
+# seconds of processor time that the processes of a pattern have used since they began
+cpu_of()
+{
+	local pid total=0 stat
+	for pid in $(sql "select pid from pg_stat_activity where backend_type ~ '$1'"); do
+		stat=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
+		# shellcheck disable=SC2086
+		set -- "$1" ${stat##*) }
+		total=$((total + ${13} + ${14}))
+	done
+	awk -v t="$total" -v h="$(getconf CLK_TCK)" 'BEGIN { printf "%.1f\n", t / h }'
+}
+
+memory_of()
+{
+	local pid total=0
+	for pid in $(sql "select pid from pg_stat_activity where backend_type ~ '$1'"); do
+		total=$(awk -v a="$total" -v b="$(memory_mb "$pid")" 'BEGIN { print a + b }')
+	done
+	echo "$total"
+}
+
+simulator_start s --time-scale "$SCALE"
+bench_cluster a 'amzmp.max_connections = 200'
+note "$ACCOUNTS accounts with the default flows, an hour of theirs in $((3600 / SCALE)) s"
+began=$(clock_us)
+sql "do \$\$begin for i in 1 .. $ACCOUNTS loop
+	perform amzmp.create_account('a' || i, 'EU', 'app', 'A' || lpad(i::text, 12, '0'), 'mock', '$AMZMP_SIMULATOR_URL', time_scale => $SCALE);
+	perform amzmp.set_credentials('a' || i, client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|demo-A' || lpad(i::text, 12, '0'));
+	perform amzmp.create_channel('a' || i || '-de', 'a' || i, 'DE');
+	if i % 100 = 0 then commit; end if;
+	end loop; end\$\$" >/dev/null
+figure 'making one account with a channel' "$(awk -v a="$(($(clock_us) - began))" -v n="$ACCOUNTS" 'BEGIN { printf "%.2f", a / n / 1000 }')" ms ''
+sql "do \$\$begin for i in 1 .. $ACCOUNTS loop
+	perform amzmp.activate('a' || i), amzmp.activate('a' || i || '-de');
+	if i % 100 = 0 then commit; end if;
+	end loop; end\$\$" >/dev/null
+started=$(sql 'select clock_timestamp()')
+sleep $((3600 / SCALE))
+ended=$(sql 'select clock_timestamp()')
+note "sender: $(cpu_of 'amzmp sender') s of processor time, $(memory_of 'amzmp sender') MB; runners: $(cpu_of 'amzmp runner') s, $(memory_of 'amzmp runner') MB"
+runs=$(sql "select count(*) from amzmp.flow_run where started_at between '$started' and '$ended'")
+figure 'runs of flows' "$(awk -v n="$runs" -v s=$((3600 / SCALE)) 'BEGIN { printf "%.0f", n / s }')" /s ''
+
+# Between two runs of a flow, or the last and the end, lie at most two of its periods.
+late=$(sql "with expected as (
+		select f.account_id, f.channel_id, f.flow, (case split_part(s.every, ' ', 1) when '*' then 1 else substr(split_part(s.every, ' ', 1), 3)::int end
+			* interval '1 minute') / $SCALE as period
+		  from amzmp.account_flow f join amzmp.flow_schedule s using (flow)
+		 where f.enabled and s.every ~ '^(\*|\*/[0-9]+) \* \* \* \*$'
+	), marks as (
+		select e.*, r.at from expected e join lateral (
+			select x.started_at as at from amzmp.flow_run x
+			 where x.account_id = e.account_id and x.flow = e.flow and x.channel_id = e.channel_id and x.started_at >= '$started'
+			union all values ('$started'::timestamptz), ('$ended')) r on true
+	), gaps as (
+		select account_id, channel_id, flow, period, at - lag(at) over (partition by account_id, channel_id, flow order by at) as gap from marks
+	), worst as (
+		select account_id, channel_id, flow, max(gap) / extract(epoch from min(period)) as periods from gaps group by 1, 2, 3
+	)
+	select count(*) filter (where extract(epoch from periods) > 2) || ' ' || count(*) || ' '
+		|| round(percentile_cont(0.5) within group (order by extract(epoch from periods))::numeric, 2) || ' '
+		|| round(max(extract(epoch from periods)), 2) from worst")
+# shellcheck disable=SC2086
+set -- $late
+figure "flows with a gap of more than two periods, of $2" "$1" flows '<= 0'
+figure 'longest gap between two runs, median of all flows' "$3" periods '<= 2'
+figure 'longest gap between two runs, worst of all flows' "$4" periods '<= 2'
+figure 'calls refused as too many (429)' "$(sql 'select coalesce(sum(throttled), 0) from amzmp.usage')" calls '<= 0'
+figure 'calls of operations' "$(sql "select count(*) from amzmp.request_log")" calls ''
+figure 'calls that did not succeed' "$(sql "select count(*) from amzmp.request_log where outcome not in ('success', 'obsolete')")" calls '<= 0'
+figure 'runs that failed' "$(sql "select count(*) from amzmp.flow_run where state = 'failed'")" runs '<= 0'
+violations=$(control GET violations | grep -o '"count": *[0-9]*' | grep -o '[0-9]*')
+figure 'requests that Amazon would not take' "$violations" calls '<= 0'
+sql "select flow, count(*), round(avg(n), 1) from (select account_id, flow, count(*) as n from amzmp.flow_run where started_at between '$started' and '$ended' group by 1, 2) x group by 1 order by 1" | sed 's/^/# runs an account: /'
+note "tasks left: $(sql "select string_agg(kind || ' ' || n, ', ') from (select kind, count(*) as n from amzmp.task where due_at < now() - interval '1 second' group by 1) x")"
+note "postmaster's children, CPU: $(sql 'select count(*) from pg_stat_activity') processes, load $(cut -d' ' -f1 /proc/loadavg)"
