@@ -1,0 +1,72 @@
+-- orders_for_shop.sql
+-- An order in the shop's words: customer, store, carrier, region and taxes, as the shop's function asks for them.
+
+\ir orders_setup.psql
+
+grant amzmp_buyer_data to orders_shop;
+create role orders_reader login in role amzmp_reader;
+create function address(region text, district text default null) returns jsonb language sql as $$
+    select jsonb_build_object('recipient', jsonb_build_object('deliveryAddress', jsonb_strip_nulls(jsonb_build_object('name', 'Zoë Quartermain', 'addressLine1',
+        'Törnallee 7', 'city', 'Lüneburg', 'postalCode', '21335', 'countryCode', 'DE', 'stateOrRegion', region, 'districtOrCounty', district))),
+        'fulfillment', '{"fulfillmentStatus": "UNSHIPPED", "fulfilledBy": "MERCHANT", "fulfillmentServiceLevel": "SECOND_DAY"}'::jsonb);
+$$;
+select arrives(:account_id, an_order('501-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('11', 'MUG', 2, 0, 2)), address('Niedersachsen'))) \g /dev/null
+select arrives(:account_id, an_order('501-0000002-0000002', 'UNSHIPPED', 0, jsonb_build_array(item('12', 'MUG', 1, 0, 1)), address('Bayern', 'Kreideberg')
+    || '{"associatedOrders": [{"orderId": "501-0000001-0000001", "associationType": "REPLACEMENT_ORIGINAL_ID"}]}')) \g /dev/null
+
+-- nothing said yet
+select results_eq(format($$select order_number, source, store, payment_method, customer_mode, customer, bill_to_customer, carrier, shipping_method, tax_on_items, tax_on_shipping
+    from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values ('501-0000001-0000001', 'amazon', null::text, 'amazon', 'new', null::text, false, null::text, null::text, 4.00, 0.75)$$, 'what holds by itself');
+select is_empty(format($$select from amzmp.shop_order(%s, '599-0000000-0000000')$$, :account_id), 'an order that is not there gives no row');
+
+-- customers, store, carrier
+select amzmp.set('orders', 'order_store', 'main'), amzmp.set('orders_DE', 'order_store', 'german'), amzmp.set('orders', 'customer_mode', 'fixed'),
+       amzmp.set('orders', 'default_customer', 'amazon@shop.example'), amzmp.set('orders', 'default_customer_billing', 'true'),
+       amzmp.set('orders', 'default_carrier', 'post') \g /dev/null
+select results_eq(format($$select store, customer_mode, customer, bill_to_customer, carrier, shipping_method from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values ('german', 'fixed', 'amazon@shop.example', true, 'post', null::text)$$, 'every order on one customer; the channel''s store; the default carrier');
+select amzmp.map_service('orders', 'SecondDay', 'dhl', 'express') \g /dev/null
+select results_eq(format($$select carrier, shipping_method from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values ('dhl', 'express')$$, 'a service level has its carrier and method');
+select amzmp.map_service('orders_DE', 'SECOND_DAY', 'ups') \g /dev/null
+select is((select s.carrier from amzmp.shop_order(:account_id, '501-0000001-0000001') s), 'ups', 'the channel''s goes first');
+select amzmp.map_service('orders_DE', 'SECOND_DAY', null) \g /dev/null
+select is((select s.carrier from amzmp.shop_order(:account_id, '501-0000001-0000001') s), 'dhl', 'and can be taken away');
+select throws_ok($$select amzmp.map_service('orders', '2nd day!', 'dhl')$$, 'AZ202', null, 'a level that is none is refused');
+
+-- taxes
+select amzmp.set_tax_rule('orders', 'DE', null, false, true) \g /dev/null
+select results_eq(format($$select tax_on_items, tax_on_shipping, items #> '{0,item_tax}', items #>> '{0,shipping_tax}' from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values (null::numeric, 0.75, 'null'::jsonb, '0.75')$$, 'a rule of the country');
+select amzmp.set_tax_rule('orders', 'DE', 'Niedersachsen', true, false) \g /dev/null
+select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values (4.00, null::numeric)$$, 'that of the region goes first');
+select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_order(%s, '501-0000002-0000002')$$, :account_id),
+    $$values (null::numeric, null::numeric)$$, 'what replaces an order is not taxed again');
+select throws_ok($$select amzmp.set_tax_rule('orders', 'XX', null, true, true)$$, 'AZ202', null, 'a country without a marketplace is refused');
+
+-- addresses
+select throws_ok($$select amzmp.map_address('orders_DE', 'region', 'Bayern', 'BY')$$, 'AZ202', null, 'addresses are the account''s, unless switched over');
+set local role orders_shop;
+select results_eq($$select district, region, region_is_new, country from amzmp.shop_address('orders', '{501-0000001-0000001}')$$,
+    $$values (null::text, '', false, 'DE')$$, 'a region that is not mapped becomes the default one');
+reset role;
+select amzmp.map_address('orders', 'region', 'niedersachsen', 'NI', 'DE'), amzmp.map_address('orders', 'country', 'de', '49'),
+       amzmp.set('orders', 'use_neighborhood', 'true') \g /dev/null
+select results_eq($$select district, region, region_is_new, country from amzmp.shop_address('orders', '{501-0000001-0000001}')$$,
+    $$values ('Lüneburg', 'NI', false, '49')$$, 'mapped; and a district from what is nearest to one');
+select amzmp.set('orders', 'create_region', 'true'), amzmp.set('orders', 'address_per_channel', 'true'), amzmp.map_address('orders_DE', 'region', 'Niedersachsen', 'DE-NI') \g /dev/null
+select results_eq($$select district, region, region_is_new, address_key like '%\_de\_21335\_%' from amzmp.shop_address('orders', '{501-0000001-0000001,501-0000002-0000002}') order by amazon_order_id$$,
+    $$values ('Lüneburg', 'DE-NI', false, true), ('Kreideberg', 'Bayern', true, true)$$, 'by channel; and a region to be made');
+set local role orders_reader;
+select throws_ok($$select * from amzmp.shop_address('orders', '{501-0000001-0000001}')$$, '42501', null, 'addresses are for the role amzmp_buyer_data');
+select is((select s.carrier from amzmp.shop_order(:account_id, '501-0000001-0000001') s), 'dhl', 'the rest is for every reader');
+reset role;
+select amzmp.create_account('orders_other', 'EU', 'orders_app', 'A2SELLER', 'mock', 'http://127.0.0.1:9'), amzmp.limit_role('orders_reader', '{orders_other}') \g /dev/null
+set local role orders_reader;
+select is_empty(format($$select from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id), 'of the accounts that he may see');
+reset role;
+
+select * from finish();
+rollback;
