@@ -239,6 +239,7 @@ begin
          where o.account_id = acc and o.amazon_order_id = id;
         perform amzmp._settle_reservations(acc, array[id], false);
         perform amzmp._log(acc, 0, 'error', 'order', id, 'the shop''s stock could not be changed: ' || message);
+        perform amzmp._order_failed(acc, id, failed_state, message);
         perform amzmp._cancel_failed(acc, id);
         return;
     end if;
@@ -259,6 +260,11 @@ begin
     end if;
     perform amzmp._settle_states(acc, array[id], short_skus);
     perform amzmp._queue_deliveries(acc, array[id]);
+    -- what is still to be delivered has not succeeded yet
+    perform amzmp._order_forgiven(acc, array(
+        select o.amazon_order_id from amzmp.orders o
+         where o.account_id = acc and o.amazon_order_id = id and o.failure_reason is null
+           and not exists (select from amzmp.task t where t.account_id = acc and t.kind = 'deliver' and t.subject = id)));
 end
 $$;
 
@@ -298,6 +304,7 @@ begin
     returning o.channel_id into channel;
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
     perform amzmp._settle_reservations(acc, array[id], false);
+    perform amzmp._order_forgiven(acc, array[id]);
     perform amzmp._log(acc, channel, 'info', 'order', id, 'delivered to the shop' || coalesce(' as ' || $3, ''));
     perform amzmp._acknowledge_delivered(acc, id);
     perform amzmp._settle_cancellations(acc, array[id]);
@@ -324,6 +331,7 @@ begin
     returning o.channel_id into channel;
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
     perform amzmp._log(acc, channel, 'error', 'order', id, 'the delivery function failed: ' || message);
+    perform amzmp._order_failed(acc, id, failed_state, message);
     perform amzmp._cancel_failed(acc, id);
 end
 $$;
@@ -467,6 +475,7 @@ begin
            accepted_at = case when o.import_state in ('held_short_stock', 'held_disabled_item') then now() else o.accepted_at end
      where o.account_id = target.account_id and o.amazon_order_id = any (found_ids)
        and o.import_state in ('quarantined', 'delivered', 'held_short_stock', 'held_disabled_item');
+    perform amzmp._order_forgiven(target.account_id, found_ids);
     perform amzmp._settle_states(target.account_id, found_ids);
     -- Orders that could not even be read belong to no channel yet: those of the account are tried again.
     update amzmp.parked_order p

@@ -123,6 +123,10 @@ values
     (true, false, 'REJECTED', 'REJECTED', 'review', 'Amazon refused the offer.', 'Look into amzmp.issue for this SKU; mend it in the shop.'),
     (true, false, 'ORDER_NOT_DELIVERED', 'ORDER_NOT_DELIVERED', 'order', 'An order that the shop has not taken over yet cannot be cancelled there: it waits for the hand-over.',
         'Nothing, if it is on its way; else look at why it was not delivered (amzmp.orders).'),
+    (true, false, 'P0001', 'SHOP_REFUSED', 'order', 'The shop''s own function refused the order and said why.',
+        'Mend what its message names. It is tried again by itself; select amzmp.redeliver(channel); tries at once.'),
+    (true, false, '55P03', 'SHOP_BUSY', 'wait', 'The shop''s rows were locked by somebody else for too long.', 'Nothing: it is tried again.'),
+    (true, false, '40P01', 'SHOP_BUSY', 'wait', 'The shop''s rows were locked by somebody else in another order.', 'Nothing: it is tried again.'),
     (true, false, 'ADDRESS_UNMAPPED', 'ADDRESS_UNMAPPED', 'order', 'A part of the address has no counterpart in the shop. The order is kept, its hand-over waits.',
         'Map the code that the message names, then redeliver the order.');
 

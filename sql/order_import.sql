@@ -167,6 +167,7 @@ declare
     run_cause jsonb := jsonb_build_object('flow_run', run);
 begin
     perform amzmp._queue_imports(acc);
+    perform amzmp._retry_orders(acc);
 
     select array_agg(c.marketplace_id order by c.marketplace_id) into wanted
       from amzmp.channel c where c.account_id = acc and c.active and not c.dropped;

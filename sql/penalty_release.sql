@@ -155,6 +155,7 @@ declare
     place bigint;
 begin
     perform amzmp._plan_sends(account_id);
+    perform amzmp._retry_orders(account_id, true);
     for place in
         select c.channel_id
         from amzmp.channel as c

@@ -71,12 +71,28 @@ select is(o.failure_reason, 'delivery: no carrier to … for … (P0001)', 'the 
   from amzmp.orders o where o.amazon_order_id = '403-0000003-0000003';
 select is_empty($$select message from amzmp.activity where (message || coalesce(context::text, '')) ~* 'quartermain|neburg|marketplace.example'$$,
     'the log has none of it either');
+select results_eq($$select error, tries, message !~ 'Lüneburg' from amzmp.penalised where kind = 'order' and subject = '403-0000003-0000003'$$,
+    $$values ('SHOP_REFUSED', 1, true)$$, 'an order that was refused has a penalty, without the buyer''s data');
+select is(amzmp._retry_orders(:account_id), 0, 'it is left alone for its time');
+update orders_test.switch set message = 'ADDRESS_UNMAPPED: township 137_Merkez of';
+update amzmp.penalty set until = now() where subject = '403-0000003-0000003';
+select is(amzmp._retry_orders(:account_id), 1, 'and then tried again');
+select work(:account_id) \g /dev/null
+select results_eq($$select error, tries from amzmp.penalised where subject = '403-0000003-0000003'$$, $$values ('ADDRESS_UNMAPPED', 2)$$,
+    'a refusal under a name of its own is filed under it');
+update amzmp.penalty set gave_up = true, until = now() where subject = '403-0000003-0000003';
+select is(amzmp._retry_orders(:account_id), 0, 'what is given up is not tried');
+select is(amzmp.release_penalty('orders_DE', '{403-0000003-0000003}'), 1::bigint, 'until somebody releases it');
+select amzmp._retry_orders(:account_id, true) \g /dev/null
+select work(:account_id) \g /dev/null
+select is(p.tries, 1, 'from then on it is counted anew') from amzmp.penalty as p where p.subject = '403-0000003-0000003';
 update orders_test.switch set fail_for = 'none';
 select throws_ok($$select amzmp.redeliver('orders_DE', array['401-0000001-0000001'])$$, 'AZ203', null,
     'an order that the shop has is not handed over again by mistake');
 select is(amzmp.redeliver('orders_DE'), 1, 'those put aside can be tried again');
 select work(:account_id) \g /dev/null
-select is((select o.delivered_number from amzmp.orders o where o.amazon_order_id = '403-0000003-0000003'), 'S4', 'and then arrive');
+select is((select o.delivered_number from amzmp.orders o where o.amazon_order_id = '403-0000003-0000003'), 'S6', 'and then arrive');
+select is_empty($$select * from amzmp.penalty where kind = 'order'$$, 'forgiven');
 
 set local role orders_clerk;
 select throws_ok(format($$select amzmp.finish_delivery(%s, '402-0000002-0000002', 'X')$$, :account_id), '42501', null,
