@@ -67,6 +67,7 @@ begin
           from amzmp.account a where a.state <> 'dropped';
     return query select * from amzmp._rotation_health();
     return query select * from amzmp._notification_health();
+    return query select * from amzmp._report_health();
     return query select * from amzmp._alarm_health();
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)

@@ -14,9 +14,29 @@ as $$
 #variable_conflict use_variable
 declare
     target record;
-    t constant amzmp.report_type := amzmp._report_type(type);
 begin
     select * into target from amzmp._resolve(account_or_channel);
+    return amzmp._request_report(target.account_id,
+        amzmp._check_report(target.account_id, target.channel_id, type, data_start, data_end, options),
+        type, data_start, data_end, options, jsonb_build_object('role', amzmp._caller(), 'at', now(), 'verb', 'request_report'));
+end
+$$;
+
+select amzmp._expose('amzmp._request_report(text, text, timestamptz, timestamptz, jsonb)', 'amzmp_operator',
+    'Ask Amazon for a report of a channel, or of an account with all its marketplaces, for a range of time where the type has one. Returns its number in amzmp.report; that of the same report where one is under way.');
+
+-- May the caller ask for this report? Returns the channel that it is about; 0: the account.
+create function amzmp._check_report(account_id bigint, channel_id bigint, type text, data_start timestamptz, data_end timestamptz,
+    options jsonb)
+    returns bigint
+    language plpgsql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    t constant amzmp.report_type := amzmp._report_type(type);
+begin
     if type is null or type !~ '^[A-Z][A-Z0-9_]{0,99}$' then
         perform amzmp._fail('AZ202', format('%L is no type of a report', type), 'Types are in capital letters, with underscores.',
             'select name, title from amzmp.report_type; lists those that amzmp knows.');
@@ -26,23 +46,16 @@ begin
     elsif coalesce(coalesce(data_end, now()) - data_start > t.longest + interval '1 hour', false) then
         perform amzmp._fail('AZ202', format('a report of type %s covers %s at most', type, t.longest), null,
             'Ask for several reports, one after the other in time.');
-    elsif jsonb_typeof(options) <> 'object' or jsonb_path_exists(options, '$.* ? (@.type() <> "string")') then
+    elsif jsonb_typeof(options) is distinct from 'object' or jsonb_path_exists(options, '$.* ? (@.type() <> "string")') then
         perform amzmp._fail('AZ202', 'the options of a report must be a JSON object of strings', null,
             'For example {"preferredReportDocumentLocale": "en_GB"}.');
     elsif t.personal and not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
         perform amzmp._fail('42501', format('reports of type %s hold buyers'' data', type), 'Types that amzmp does not know count as such.',
             format('GRANT amzmp_buyer_data TO %I;', amzmp._caller()));
     end if;
-    if t.one_marketplace and target.channel_id = 0 then
-        target.channel_id := amzmp._only_channel(target.account_id, type);
-    end if;
-    return amzmp._request_report(target.account_id, target.channel_id, type, data_start, data_end, options,
-        jsonb_build_object('role', amzmp._caller(), 'at', now(), 'verb', 'request_report'));
+    return case when t.one_marketplace and channel_id = 0 then amzmp._only_channel(account_id, type) else channel_id end;
 end
 $$;
-
-select amzmp._expose('amzmp._request_report(text, text, timestamptz, timestamptz, jsonb)', 'amzmp_operator',
-    'Ask Amazon for a report of a channel, or of an account with all its marketplaces, for a range of time where the type has one. Returns its number in amzmp.report; that of the same report where one is under way.');
 
 -- The channel that an account without others must mean.
 create function amzmp._only_channel(account_id bigint, type text)

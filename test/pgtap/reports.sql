@@ -312,6 +312,28 @@ set local role reports_buyer;
 select is((select r.cells ->> 'name' from amzmp.report_rows('seller', :secret) as r), 'Jane Roe', 'but those who may');
 reset role;
 
+/* ---- again and again ---- */
+
+select amzmp.schedule_report('seller', 'GET_TEST', '6 hours', '3 days') \g /dev/null
+select ok((select enabled from amzmp.account_flow where account_id = :account_id and flow = 'get_reports'), 'a schedule switches the flow on');
+select amzmp._flow_get_reports(:account_id, 0, 1) \g /dev/null
+select results_eq($$select r.type, r.data_start, s.next_at from amzmp.report_schedule as s join amzmp.report as r using (account_id, report_id)$$,
+    $$values ('GET_TEST', now() - interval '3 days', now() + interval '6 hours')$$, 'the flow asks for what is due');
+select is((select s.report_id from amzmp.report_schedule as s), (report()).report_id, 'the schedule names it');
+delete from amzmp.request;
+select amzmp._flow_get_reports(:account_id, 0, 2) \g /dev/null
+select is_empty($$select from amzmp.request where operation = 'createReport'$$, 'and for nothing else');
+select throws_ok($$select amzmp.schedule_report('seller', 'GET_TEST', '1 minute')$$, 'AZ202', null, 'not too often');
+select amzmp.schedule_report('seller', 'GET_TEST', null) \g /dev/null
+select is_empty($$select from amzmp.report_schedule$$, 'it ends');
+update amzmp.report set ended_at = now(), state = 'cancelled' where ended_at is null;
+
+select amzmp.request_report('seller', 'GET_TEST'), created(), poll('FATAL') \g /dev/null
+select results_eq($$select state, remedy like '%Request it again.' from amzmp.health() where check_name = 'report seller GET_TEST'$$, $$values ('warning', true)$$,
+    'health tells of a report that failed');
+select amzmp.request_report('seller', 'GET_TEST'), created(), poll('DONE', 'test-9'), downloaded(e'a\n1\n') \g /dev/null
+select is_empty($$select from amzmp.health() where check_name like 'report%GET_TEST'$$, 'until the next one is good');
+
 /* ---- by hand ---- */
 
 select throws_ok($$select amzmp.request_report('seller', 'get_test')$$, 'AZ202', null, 'what is no type');
