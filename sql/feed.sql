@@ -11,8 +11,8 @@
  * report are functions that the feed's type names (amzmp.feed_type); those of the other types are where their subject
  * is. What follows is about listings (JSON_LISTINGS_FEED).
  *
- * A feed names how many SKUs of which channel it shall carry at most; which ones, and with what values, is read when it
- * is built. From then on feed_message is the only record of what is in flight with it: send.sql asks amzmp._in_feeds
+ * A planned feed has candidates; whether there is something to send of them, and which values, is read when it is built.
+ * From then on feed_message is the only record of what is in flight with it: send.sql asks amzmp._in_feeds
  * and leaves those SKUs alone. There is one exception: a stop or a decrease of stock overtakes the feed
  * (overtaken_by), and is asserted again and read back when the feed ends.
  *
@@ -122,6 +122,20 @@ comment on column amzmp.feed.submitted_at is 'When Amazon took it.';
 comment on column amzmp.feed.processed_at is 'When Amazon was seen to be done with it.';
 comment on column amzmp.feed.ended_at is 'When it was over here.';
 comment on column amzmp.feed.open is 'Is it still under way?';
+
+create table amzmp.feed_candidate (
+    account_id bigint not null,
+    feed_id bigint not null,
+    position integer not null,
+    sku text not null,
+    primary key (account_id, feed_id, position)
+);
+
+comment on table amzmp.feed_candidate is 'SKUs that a planned feed shall carry if there is still something to send of them when it is built.';
+comment on column amzmp.feed_candidate.account_id is 'The account.';
+comment on column amzmp.feed_candidate.feed_id is 'The feed.';
+comment on column amzmp.feed_candidate.position is 'Its place among them.';
+comment on column amzmp.feed_candidate.sku is 'The SKU.';
 
 create table amzmp.feed_message (
     account_id bigint not null,

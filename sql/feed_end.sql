@@ -56,6 +56,9 @@ begin
         and _end_feed.state <> 'done'
         and (m.result is null or m.result = 'unknown');
 
+    delete from amzmp.feed_candidate as c
+    where (c.account_id, c.feed_id) = (feed.account_id, feed.feed_id);
+
     update amzmp.feed as x
     set state = _end_feed.state,
         reason = coalesce(_end_feed.reason, x.reason),

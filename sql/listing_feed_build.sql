@@ -120,11 +120,11 @@ end
 $$;
 
 /*
- * Add up to `most` messages to a feed: rising stock first, then what waits longest. A portion a transaction, because
- * the sender must not wait long for the locks. Returns how many were added.
+ * Turn the next candidates of a feed into messages, as far as there is still something to send of them. A portion a
+ * transaction, because the sender must not wait long for the locks. False when none are left.
  */
-create function amzmp._fill_feed(feed amzmp.feed, most integer)
-    returns integer
+create function amzmp._fill_feed(feed amzmp.feed, portion integer)
+    returns boolean
     language plpgsql
     volatile
     parallel unsafe
@@ -138,14 +138,23 @@ declare
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
     );
     chosen text[];
-    added integer;
 begin
-    chosen := array(
-        select o.sku
-        from amzmp._bulk_offers(feed.account_id, feed.channel_id, amzmp._bulk_skus(feed.account_id, feed.channel_id)) as o
-        order by o.quantity is null, o.since, o.sku
-        limit least(most, feed.planned - before)
-    );
+    with taken as (
+        delete from amzmp.feed_candidate as c
+        where (c.account_id, c.feed_id) = (feed.account_id, feed.feed_id)
+            and c.position in (
+                select x.position
+                from amzmp.feed_candidate as x
+                where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id)
+                order by x.position
+                limit portion
+            )
+        returning c.sku
+    )
+    select array_agg(t.sku) into chosen from taken as t;
+    if chosen is null then
+        return false;
+    end if;
     perform amzmp._lock_skus(feed.account_id, chosen);
     insert into amzmp.feed_message (account_id, feed_id, message_id, channel_id, sku, price, terms, quantity,
         stock_terms)
@@ -153,8 +162,7 @@ begin
         feed.channel_id, o.sku, o.price, case when o.price is not null then o.terms end, o.quantity,
         case when o.quantity is not null then o.stock_terms end
     from amzmp._bulk_offers(feed.account_id, feed.channel_id, chosen) as o;
-    get diagnostics added = row_count;
-    return added;
+    return true;
 end
 $$;
 
@@ -273,7 +281,7 @@ begin
         return amzmp._write_listings_feed(feed);
     elsif feed.messages = 0 then
         return 0;
-    elsif amzmp._fill_feed(feed, portion) < portion then
+    elsif not amzmp._fill_feed(feed, portion) then
         update amzmp.feed as f
         set messages = (
                 select count(*)

@@ -6,9 +6,10 @@
  * processed it, and then for all it carries. Both run beside each other, so a backlog of n is gone soonest when both
  * end at the same time T:
  *
- *		rate × T = what goes by single calls		T = base + pace × what goes by feed
+ *		rate × T = what goes by single calls		T = base + pace × what goes by feed ÷ number of feeds
  *
- * base and pace are learned from the account's own feeds. What single calls manage while a feed would be under way
+ * because Amazon works on several feeds at once: what goes by feed is shared out evenly among as many as the usage plan
+ * allows now. base and pace are learned from the account's own feeds. What single calls manage while a feed would be under way
  * (the window) is queued at once by amzmp._plan_sends; only what has no room there comes here, after a pause in which
  * the rest of a large change arrives. Whatever prevents overselling is always a single call.
  *
@@ -150,10 +151,10 @@ begin atomic
 end;
 
 /*
- * The division of an account's backlog, one row per channel. seconds: until all of the account's is at Amazon, the
- * same in each row.
+ * The division of an account's backlog, given by channel; one row per channel. seconds: until all of the account's is at
+ * Amazon, the same in each row.
  */
-create function amzmp._bulk_plan(account_id bigint)
+create function amzmp._divide_backlog(account_id bigint, channel_ids bigint[], backlogs bigint[])
     returns table (channel_id bigint, backlog bigint, by_feed bigint, queued bigint, seconds double precision)
     rows 5
     language plpgsql
@@ -168,24 +169,19 @@ declare
     pace double precision;
     least_feed constant integer := amzmp._setting_int(account_id, 0, 'feed_minimum');
     waiting constant bigint := amzmp._patches_waiting(account_id, null);
+    feeds constant integer := greatest((amzmp._feed_tokens(account_id)).free, 1);
     possible constant boolean := amzmp._no_feeds(account_id) is null;
 begin
-    select p.base, p.pace into base, pace from amzmp._feed_pace(_bulk_plan.account_id) as p;
+    select p.base, p.pace into base, pace from amzmp._feed_pace(_divide_backlog.account_id) as p;
     return query
     with place as (
-        select c.channel_id, (
-                select count(*)
-                from amzmp._bulk_offers(c.account_id, c.channel_id, amzmp._bulk_skus(c.account_id, c.channel_id))
-            ) as backlog
-        from amzmp.channel as c
-        where c.account_id = _bulk_plan.account_id
-            and c.active
-            and not c.dropped
+        select u.channel_id, u.backlog
+        from unnest(channel_ids, backlogs) as u (channel_id, backlog)
     ), best as (
         select sum(p.backlog) as total,
             case
                 when possible
-                then greatest(floor((sum(p.backlog) + waiting - rate * base) / (1 + rate * pace)), 0)::bigint
+                then greatest(floor((sum(p.backlog) + waiting - rate * base) / (1 + rate * pace / feeds)), 0)::bigint
                 else 0
             end as by_feed
         from place as p
@@ -200,10 +196,30 @@ begin
     )
     select d.channel_id, d.backlog, d.by_feed, waiting,
         greatest((d.total + waiting - sum(d.by_feed) over ()) / rate,
-            case when sum(d.by_feed) over () > 0 then base + pace * sum(d.by_feed) over () else 0 end)
+            case when sum(d.by_feed) over () > 0 then base + pace * sum(d.by_feed) over () / feeds else 0 end)
     from decided as d;
 end
 $$;
+
+-- What feeds could carry of each channel, the most urgent first.
+create function amzmp._backlog(account_id bigint)
+    returns table (channel_id bigint, skus text[])
+    rows 5
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select c.channel_id, array(
+            select o.sku
+            from amzmp._bulk_offers(c.account_id, c.channel_id, amzmp._bulk_skus(c.account_id, c.channel_id)) as o
+            order by o.quantity is null, o.since, o.sku
+        )
+    from amzmp.channel as c
+    where c.account_id = _backlog.account_id
+        and c.active
+        and not c.dropped;
+end;
 
 /*
  * When the next feed may be submitted, and how many may be by now beside those under way to it.
@@ -234,9 +250,10 @@ begin atomic
 end;
 
 /*
- * Plan feeds of a channel for so many SKUs, as many feeds as are allowed. Returns how many were planned.
+ * Plan feeds of a channel for these SKUs: as many as are allowed and worth one, each with an even share of what is urgent.
+ * What finds no room in them is left. Returns how many were planned.
  */
-create function amzmp._plan_feeds(account_id bigint, channel_id bigint, skus bigint, most integer, reason text)
+create function amzmp._plan_feeds(account_id bigint, channel_id bigint, skus text[], most integer, reason text)
     returns integer
     language plpgsql
     volatile
@@ -246,19 +263,29 @@ as $$
 #variable_conflict use_column
 declare
     chunk constant integer := amzmp._setting_int(account_id, 0, 'feed_chunk');
-    feeds constant integer := least(ceil(skus / chunk::numeric), most);
+    -- below that, the time of a feed does not depend on its size
+    worth_splitting constant integer := 500;
+    number constant integer := cardinality(skus);
+    feeds constant integer := least(greatest(ceil(number / chunk::numeric), number / worth_splitting), most);
     planned bigint[];
 begin
+    if feeds <= 0 then
+        return 0;
+    end if;
     with added as (
         insert into amzmp.feed (account_id, channel_id, planned, reason)
-        select _plan_feeds.account_id, _plan_feeds.channel_id, least(chunk, _plan_feeds.skus - (n - 1) * chunk), _plan_feeds.reason
+        select _plan_feeds.account_id, _plan_feeds.channel_id, least(chunk, ceil(number / feeds::numeric)), _plan_feeds.reason
         from generate_series(1, feeds) as n
         returning feed_id
     )
-    select array_agg(a.feed_id) into planned from added as a;
+    select array_agg(a.feed_id order by a.feed_id) into planned from added as a;
+    insert into amzmp.feed_candidate (account_id, feed_id, position, sku)
+    select _plan_feeds.account_id, planned[(s.position - 1) % feeds + 1], (s.position - 1) / feeds + 1, s.sku
+    from unnest(skus) with ordinality as s (sku, position)
+    where s.position <= feeds::bigint * chunk;
     perform amzmp._add_task(account_id, 'feed', p.feed_id::text, null, now())
     from unnest(planned) as p (feed_id);
-    return coalesce(cardinality(planned), 0);
+    return feeds;
 end
 $$;
 
@@ -272,6 +299,11 @@ create function amzmp._task_bulk(account_id bigint, subject text, argument jsonb
 as $$
 #variable_conflict use_column
 declare
+    chunk constant integer := amzmp._setting_int(account_id, 0, 'feed_chunk');
+    channel_ids bigint[];
+    backlogs bigint[];
+    offered text[] := '{}';
+    backlog text[];
     share record;
     tokens record;
     made integer := 0;
@@ -285,21 +317,29 @@ begin
     perform amzmp._drop_late_feeds(account_id);
     select t.free, t.next_at into tokens from amzmp._feed_tokens(_task_bulk.account_id) as t;
     for share in
-        select p.* from amzmp._bulk_plan(_task_bulk.account_id) as p order by p.by_feed desc
+        select b.channel_id, b.skus from amzmp._backlog(_task_bulk.account_id) as b
     loop
-        -- single calls take what is most urgent; a feed that is built later finds the rest
+        channel_ids := channel_ids || share.channel_id;
+        backlogs := backlogs || cardinality(share.skus);
+        offered := offered || share.skus;
+    end loop;
+    for share in
+        select d.*, sum(d.by_feed) over () as all_by_feed,
+            sum(d.backlog) over (order by u.position rows between unbounded preceding and 1 preceding) as before
+        from amzmp._divide_backlog(_task_bulk.account_id, channel_ids, backlogs) as d
+        join unnest(channel_ids) with ordinality as u (channel_id, position) using (channel_id)
+        order by d.by_feed desc
+    loop
+        backlog := offered[coalesce(share.before, 0) + 1:coalesce(share.before, 0) + share.backlog];
+        -- single calls take what is most urgent
         if share.backlog > share.by_feed then
-            perform amzmp._plan_sends(account_id, array(
-                    select o.sku
-                    from amzmp._bulk_offers(_task_bulk.account_id, share.channel_id,
-                            amzmp._bulk_skus(_task_bulk.account_id, share.channel_id)) as o
-                    order by o.quantity is null, o.since, o.sku
-                    limit share.backlog - share.by_feed
-                ), null, '{}', false);
+            perform amzmp._plan_sends(account_id, backlog[1:share.backlog - share.by_feed], null, '{}', false);
         end if;
         if share.by_feed > 0 then
-            asked := asked + ceil(share.by_feed / amzmp._setting_int(account_id, 0, 'feed_chunk')::numeric);
-            made := made + amzmp._plan_feeds(account_id, share.channel_id, share.by_feed, tokens.free - made,
+            asked := asked + ceil(share.by_feed / chunk::numeric);
+            made := made + amzmp._plan_feeds(account_id, share.channel_id, backlog[share.backlog - share.by_feed + 1:],
+                least(tokens.free - made, greatest(ceil(share.by_feed / chunk::numeric),
+                        floor(tokens.free * share.by_feed / share.all_by_feed)))::integer,
                 format('%s SKUs wait, single calls alone would need %s s, with feeds %s s', share.backlog,
                     ((share.backlog + share.queued) / amzmp._patch_rate(account_id))::numeric(20, 0), share.seconds::numeric(20, 0)));
         end if;
@@ -310,11 +350,7 @@ begin
             from unnest(amzmp._differing_skus(_task_bulk.account_id)) as d (sku)
             except
             select o.sku
-            from amzmp.channel as c
-            cross join lateral amzmp._bulk_offers(c.account_id, c.channel_id, amzmp._bulk_skus(c.account_id, c.channel_id)) as o
-            where c.account_id = _task_bulk.account_id
-                and c.active
-                and not c.dropped
+            from unnest(offered) as o (sku)
         ), null, '{}', false);
     if made < asked then
         perform amzmp._add_task(account_id, 'bulk', '', null, tokens.next_at, argument);
@@ -397,7 +433,13 @@ declare
     plan record;
     urgent bigint;
 begin
-    select * into plan from amzmp._bulk_plan(place.account_id) as p where p.channel_id = place.channel_id;
+    select d.* into plan
+    from (
+        select array_agg(b.channel_id) as channel_ids, array_agg(cardinality(b.skus)::bigint) as backlogs
+        from amzmp._backlog(place.account_id) as b
+    ) as n
+    cross join lateral amzmp._divide_backlog(place.account_id, n.channel_ids, n.backlogs) as d
+    where d.channel_id = place.channel_id;
     select * into pace from amzmp._feed_pace(place.account_id);
     select count(*) into urgent
     from amzmp.request as r
@@ -412,7 +454,11 @@ begin
                 (plan.queued + plan.backlog - plan.by_feed) / rate,
                 format('%s a second; queued calls of all the account''s channels count', rate)),
             ('feeds', plan.by_feed, ceil(plan.by_feed / chunk::numeric)::bigint,
-                case when plan.by_feed > 0 then pace.base + pace.pace * plan.by_feed else 0 end,
+                case
+                    when plan.by_feed > 0
+                    then pace.base + pace.pace * plan.by_feed / greatest((amzmp._feed_tokens(place.account_id)).free, 1)
+                    else 0
+                end,
                 coalesce(refusal, format('a feed takes about %s s and %s ms a message', pace.base::numeric(20, 1),
                     (1000 * pace.pace)::numeric(20, 3))))
     ) as v (way, skus, calls, seconds, reason);

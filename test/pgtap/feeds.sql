@@ -27,7 +27,8 @@ create function feed() returns amzmp.feed language sql as $$ select f from amzmp
 -- A feed of the channel for everything that differs, at Amazon.
 create function send_feed() returns void language plpgsql as $$
 begin
-    perform amzmp._plan_feeds((select account_id from this), (select de from this), 1000, 1, 'test');
+    perform amzmp._plan_feeds(b.account_id, b.channel_id, b.skus, 1, 'test')
+    from (select t.account_id, l.* from this as t, amzmp._backlog(t.account_id) as l where l.channel_id = t.de) as b;
     perform run_tasks();
     perform count(*) from claim('createFeedDocument');
     perform answer('createFeedDocument', 201, format('{"feedDocumentId": "doc-%s", "url": "https://127.0.0.1/x?secret"}', (feed()).feed_id)::jsonb);

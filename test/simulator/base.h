@@ -23,6 +23,7 @@ typedef struct Settings
 {
 	double rate_scale;      /* multiplies every usage plan; 0 switches them off */
 	double verdict_delay;   /* virtual seconds from ACCEPTED to the verdict */
+	double feed_rate;       /* messages of a feed per virtual second; 0: as fast as can be */
 	double order_lag;       /* searchOrders ends this many seconds before now */
 	double finance_lag;     /* transactions show this many seconds after they were posted */
 	double date_skew;       /* seconds added to the Date header */

@@ -66,11 +66,12 @@ static json_t *
 get_settings(Control *control)
 {
 	(void) control;
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale,
-					 "time_scale", clock_scale(), "verdict_delay", settings.verdict_delay, "order_lag",
-					 settings.order_lag, "finance_lag", settings.finance_lag, "date_skew", settings.date_skew,
-					 "strict_user_agent", settings.strict_user_agent, "strict_ship_date", settings.strict_ship_date,
-					 "restock_on_cancel", settings.restock_on_cancel, "compress", settings.compress);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale,
+					 "time_scale", clock_scale(), "verdict_delay", settings.verdict_delay, "feed_rate",
+					 settings.feed_rate, "order_lag", settings.order_lag, "finance_lag", settings.finance_lag,
+					 "date_skew", settings.date_skew, "strict_user_agent", settings.strict_user_agent,
+					 "strict_ship_date", settings.strict_ship_date, "restock_on_cancel", settings.restock_on_cancel,
+					 "compress", settings.compress);
 }
 
 static json_t *
@@ -91,6 +92,7 @@ set_settings(Control *control)
 		return NULL;
 	settings.rate_scale = json_get_number(spec, "rate_scale", settings.rate_scale);
 	settings.verdict_delay = json_get_number(spec, "verdict_delay", settings.verdict_delay);
+	settings.feed_rate = json_get_number(spec, "feed_rate", settings.feed_rate);
 	settings.order_lag = json_get_number(spec, "order_lag", settings.order_lag);
 	settings.finance_lag = json_get_number(spec, "finance_lag", settings.finance_lag);
 	settings.date_skew = json_get_number(spec, "date_skew", settings.date_skew);

@@ -225,6 +225,22 @@ process_message(Job *job, const json_t *message)
 	json_decref(issues);
 }
 
+/* When so many messages are worked through, at settings.feed_rate. */
+static Micros
+portion_due(const Job *job, size_t messages)
+{
+	if (settings.feed_rate <= 0)
+		return clock_now();
+	return job->started + (Micros) ((settings.verdict_delay + (double) messages / settings.feed_rate) * (double) SECOND);
+}
+
+static void
+process_rest(void *subject, json_t *detail)
+{
+	(void) detail;
+	finish(subject, "DONE");
+}
+
 static void
 process_portion(void *subject, json_t *detail)
 {
@@ -236,7 +252,9 @@ process_portion(void *subject, json_t *detail)
 	for (size_t i = first; i < first + PORTION && i < json_array_size(messages); i++)
 		process_message(job, json_array_get(messages, i));
 	if (first + PORTION < json_array_size(messages))
-		event_at(clock_now(), process_portion, job, NULL);
+		event_at(portion_due(job, first + PORTION), process_portion, job, NULL);
+	else if (portion_due(job, json_array_size(messages)) > clock_now())
+		event_at(portion_due(job, json_array_size(messages)), process_rest, job, NULL);
 	else
 		finish(job, "DONE");
 }
