@@ -241,21 +241,19 @@ begin
 end
 $$;
 
--- Is stock to be sent now? ceiling and overtaken: what _stock_in_feeds says, null where no feed carries it.
+-- Is stock to be sent now? ceiling and overtaken: what _stock_in_feeds says, null where no feed carries it. (Without a
+-- search_path of its own, so that it is not called but becomes a part of the statement.)
 create function amzmp._stock_is_due(differs boolean, desired integer, ceiling integer, overtaken boolean)
     returns boolean
-    language plpgsql
+    language sql
     immutable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return case
-        when ceiling is null then differs
-        else desired < ceiling or overtaken and differs and desired <= ceiling
-    end;
-end
-$$;
+begin atomic
+    select case
+            when ceiling is null then differs
+            else desired < ceiling or overtaken and differs and desired <= ceiling
+        end;
+end;
 
 -- SKUs whose stock a feed may raise though the shop has less by now: stock_diff need not show them.
 create function amzmp._overtaking_skus(account_id bigint)

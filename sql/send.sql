@@ -178,7 +178,12 @@ begin
             where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
             offset 0
         ) as d
-        join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (d.account_id, d.channel_id, d.sku)
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (d.account_id, d.channel_id, d.sku)
+            offset 0
+        ) as l
         where c.account_id = _due_sends.account_id
             and c.active
             and not c.dropped
@@ -187,25 +192,22 @@ begin
             and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
     ), shipper as (
         select distinct on (f.sku) l.channel_id, f.sku, 30 as priority, now() as not_before, l.cause
-        from amzmp.fulfillment as f
+        from unnest(_due_sends.skus) as k (sku)
+        cross join lateral (
+            select o.*
+            from amzmp.fulfillment as o
+            where (o.account_id, o.sku) = (_due_sends.account_id, k.sku)
+            offset 0
+        ) as f
         join amzmp.channel as c
             on c.account_id = f.account_id and c.active and not c.dropped
         join amzmp.listing as l
             on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, f.sku)
-        where f.account_id = _due_sends.account_id
-            and f.sku = any (_due_sends.skus)
-            and f.differs
+        where f.differs
             and amzmp._fulfillment_to_send(l, null, finished) is not null
         order by f.sku, not l.price_differs, l.channel_id
-    ), stock as (
-        select distinct on (i.sku) l.channel_id, i.sku,
-            case
-                when i.desired_quantity = i.remote_quantity and s.ceiling is null then 50
-                when i.desired_quantity = 0 then 10
-                when i.desired_quantity < i.remote_quantity or i.desired_quantity < s.ceiling then 20
-                else 30
-            end as priority,
-            coalesce(w.wait_until, now()) as not_before, i.cause
+    ), differing as materialized (
+        select i.account_id, i.sku, i.desired_quantity, i.remote_quantity, i.in_flight_request, i.cause, s.ceiling
         from unnest(_due_sends.skus) as k (sku)
         cross join lateral (
             select o.*
@@ -213,14 +215,28 @@ begin
             where (o.account_id, o.sku) = (_due_sends.account_id, k.sku)
             offset 0
         ) as i
-        join amzmp.channel as c
-            on c.account_id = i.account_id and c.active and not c.dropped
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)
-        left join amzmp._price_first(_due_sends.account_id, _due_sends.skus) as w on w.sku = i.sku
         left join amzmp._stock_in_feeds(_due_sends.account_id, _due_sends.skus) as s on s.sku = i.sku
         where amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
-            and l.listed
+    ), stock as (
+        select distinct on (i.sku) l.channel_id, i.sku,
+            case
+                when i.desired_quantity = i.remote_quantity and i.ceiling is null then 50
+                when i.desired_quantity = 0 then 10
+                when i.desired_quantity < i.remote_quantity or i.desired_quantity < i.ceiling then 20
+                else 30
+            end as priority,
+            coalesce(w.wait_until, now()) as not_before, i.cause
+        from differing as i
+        join amzmp.channel as c
+            on c.account_id = i.account_id and c.active and not c.dropped
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, i.sku)
+            offset 0
+        ) as l
+        left join amzmp._price_first(_due_sends.account_id, array(select d.sku from differing as d)) as w on w.sku = i.sku
+        where l.listed
             and l.fulfillment = 'merchant'
             and not exists (
                 select
@@ -228,12 +244,7 @@ begin
                 where (p.account_id, p.kind, p.channel_id, p.subject) = (i.account_id, 'stock', 0, i.sku)
                     and (p.gave_up or p.until > now())
             )
-            and not exists (
-                select
-                from amzmp.request as r
-                where (r.account_id, r.request_id) = (i.account_id, i.in_flight_request)
-                    and r.request_id <> all (finished)
-            )
+            and not amzmp._in_flight(i.account_id, i.in_flight_request, finished)
         order by i.sku, not l.price_differs, not l.wanted, l.channel_id
     )
     select n.channel_id, n.sku, min(n.priority)::smallint, min(n.not_before),
