@@ -337,12 +337,15 @@ comment on function amzmp.detach_source(text, text) is
 
 -- amzmp_owner may look at no schema of the shop's, so names are looked up in the catalogs; null if there is none.
 create function amzmp._relation_oid(relation text) returns oid
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
-    select c.oid
-      from (select parse_ident(_relation_oid.relation) as parts) x
-      join pg_catalog.pg_namespace n on n.nspname = x.parts[1]
-      join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = x.parts[2]
+declare
+    parts text[] := parse_ident(relation);
+begin
+    return (select c.oid
+              from pg_catalog.pg_namespace n join pg_catalog.pg_class c on c.relnamespace = n.oid
+             where n.nspname = parts[1] and c.relname = parts[2]);
+end
 $$;
 
 create function amzmp._find_source(account_or_channel text, relation text default null)

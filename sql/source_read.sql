@@ -7,20 +7,27 @@
 
 -- Sources for which changes wait. With nothing captured this looks into three empty tables.
 create function amzmp._sources_changed() returns setof bigint
-    language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
+    return query
     select w.source_id
       from (select c.watched_id from amzmp.change c union select m.watched_id from amzmp.rescan_mark m) c
       join amzmp.source_watch w using (watched_id)
     union
-    select x.source_id from amzmp.source_change x
+    select x.source_id from amzmp.source_change x;
+end
 $$;
 
 -- Roles that have something to read, and when. Changes wait for nothing; comparisons are found by a loose index scan over
 -- the roles, so that thousands of idle sources of one role cost one look.
 create function amzmp._sources_due() returns table (run_as name, due_at timestamptz)
-    language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
+    return query
     with recursive first_of as (
         (select s.run_as, amzmp._source_due_at(s.rescan_due, s.retry_at) as due_at from amzmp.source s
           where s.state <> 'held'
@@ -38,7 +45,8 @@ create function amzmp._sources_due() returns table (run_as name, due_at timestam
           from amzmp._sources_changed() c (source_id) join amzmp.source s using (source_id)
          where s.state <> 'held'
     )
-    select e.run_as, min(e.due_at) from either e group by e.run_as
+    select e.run_as, min(e.due_at) from either e group by e.run_as;
+end
 $$;
 comment on function amzmp._sources_due() is 'Inner: roles for which a user runner has something to read, now or later, and when.';
 
@@ -58,14 +66,20 @@ comment on function amzmp._prepared_pending() is 'Inner: prepared transactions e
 
 -- The source that a role reads next: one with changes before one to compare.
 create function amzmp._next_source(role name) returns amzmp.source
-    language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-    select s.*
+#variable_conflict use_variable
+declare
+    due amzmp.source;
+begin
+    select s.* into due
       from amzmp.source s left join amzmp._sources_changed() c (source_id) using (source_id)
-     where s.run_as = _next_source.role and s.state <> 'held' and (s.retry_at is null or s.retry_at <= now())
+     where s.run_as = role and s.state <> 'held' and (s.retry_at is null or s.retry_at <= now())
        and (c.source_id is not null or s.rescan_due <= now())
      order by c.source_id is null, s.retry_at nulls first, s.rescan_due, s.source_id
-     limit 1
+     limit 1;
+    return due;
+end
 $$;
 
 create function amzmp._source_work(role name) returns text[]
@@ -194,16 +208,24 @@ create function amzmp._batch_size() returns integer
 -- Did the trigger fire on the registered relation or below it? Anybody can attach our trigger function to a table of his own.
 -- A registered relation that is not there (renamed, dropped) is believed: reading it will fail, and that is to be seen.
 create function amzmp._is_part_of(part oid, watched_id bigint) returns boolean
-    language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-    with recursive above as (
-        select _is_part_of.part as oid
-        union
-        select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid
-    )
-    select exists (select from amzmp.watched w
-                    where w.watched_id = _is_part_of.watched_id
-                      and coalesce(amzmp._relation_oid(w.relation) in (select a.oid from above a), true))
+#variable_conflict use_variable
+declare
+    registered text := (select w.relation from amzmp.watched w where w.watched_id = _is_part_of.watched_id);
+    whole oid := amzmp._relation_oid(registered);
+begin
+    if part = whole or whole is null then
+        return registered is not null;
+    end if;
+    return exists (
+        with recursive above as (
+            select part as oid
+            union
+            select i.inhparent from above a join pg_catalog.pg_inherits i on i.inhrelid = a.oid
+        )
+        select from above a where a.oid = whole);
+end
 $$;
 
 create function amzmp._shop_cause(xid xid8, role text, application text, at timestamptz) returns jsonb
@@ -214,8 +236,14 @@ $$;
 
 -- Marks become waiting comparisons of every source that depends on the relation.
 create function amzmp._take_marks(source amzmp.source) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+#variable_conflict use_column
+begin
+    -- as a rule there is none
+    if not exists (select from amzmp.rescan_mark) then
+        return;
+    end if;
     with taken as (
         delete from amzmp.rescan_mark m
          where m.mark_id in (
@@ -229,7 +257,8 @@ create function amzmp._take_marks(source amzmp.source) returns void
     select w.account_id, w.source_id, t.watched_id, null,
            amzmp._shop_cause(t.xid, t.role, t.application, t.at) || jsonb_build_object('reason', t.reason)
       from taken t join amzmp.source_watch w using (watched_id)
-     where amzmp._is_part_of(t.relation, t.watched_id)
+     where amzmp._is_part_of(t.relation, t.watched_id);
+end
 $$;
 
 -- Take what waits for a source: keys by watched relation, those that are SKUs (also the remembered ones) as watched_id 0.
