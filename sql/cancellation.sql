@@ -209,8 +209,7 @@ begin
             format('Give one of %s.', (select string_agg(x, ', ') from jsonb_array_elements_text(codes) as x)));
     end if;
     if obstacle.reason is not null and not obstacle.waits then
-        perform amzmp._fail('AZ203', format('order %s cannot be cancelled', o.amazon_order_id), initcap(left(obstacle.reason, 1))
-            || substr(obstacle.reason, 2) || '.', obstacle.hint);
+        perform amzmp._fail('AZ203', format('order %s cannot be cancelled', o.amazon_order_id), format('Because %s.', obstacle.reason), obstacle.hint);
     end if;
     select c.state into now_in
     from amzmp.cancellation as c

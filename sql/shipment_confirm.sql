@@ -179,7 +179,7 @@ begin
         state := 'AZ202';
         message := format('%L is no package reference', reference);
         hint := 'Amazon takes a whole number from 1, as text; leave it out for the next free one.';
-    elsif shipped_at is null or shipped_at > amzmp._now(o.account_id) + interval '1 minute' or shipped_at < o.purchased_at then
+    elsif shipped_at is null or shipped_at > greatest(amzmp._now(o.account_id), o.purchased_at) + interval '1 minute' or shipped_at < o.purchased_at then
         state := 'AZ202';
         message := format('the time of shipment %s is impossible', coalesce(shipped_at::text, 'is missing and'));
         hint := format('It lies between the order (%s) and now.', o.purchased_at);
@@ -268,7 +268,7 @@ as $$
 declare
     o constant amzmp.orders := amzmp._order(account, amazon_order_id);
     named constant text := coalesce(carrier, amzmp._setting_text(o.account_id, o.channel_id, 'default_carrier'));
-    shipped constant timestamptz := coalesce(shipped_at, amzmp._now(o.account_id));
+    shipped constant timestamptz := coalesce(shipped_at, greatest(amzmp._now(o.account_id), o.purchased_at));
     reference constant text := coalesce(package_reference, amzmp._next_package(o.account_id, o.amazon_order_id));
     old amzmp.shipment;
     obstacle record;

@@ -166,7 +166,9 @@ begin
             'Give either items, a JSON array, or sku with quantity for packages of one line; or neither, for everything that is open.');
     end if;
     if sku is not null then
-        items := format('jsonb_build_array(jsonb_build_object(''sku'', (%s)::text, ''quantity'', (%s)::integer))', sku, coalesce(quantity, '1'));
+        -- a row without a SKU is about everything that is open
+        items := format('case when (%1$s) is not null then jsonb_build_array(jsonb_build_object(''sku'', (%1$s)::text, ''quantity'', (%2$s)::integer)) end',
+            sku, coalesce(quantity, '1'));
     end if;
     given := array[order_number, carrier, tracking, shipped_at, shipping_method, items, force];
     given := array(
@@ -295,7 +297,7 @@ begin
     end if;
     r.package_reference := coalesce(r.package_reference, amzmp._next_package(o.account_id, o.amazon_order_id));
     named := coalesce(nullif(btrim(r.carrier), ''), amzmp._setting_text(o.account_id, o.channel_id, 'default_carrier'));
-    shipped := coalesce(r.shipped_at, old.shipped_at, amzmp._now(o.account_id));
+    shipped := coalesce(r.shipped_at, old.shipped_at, greatest(amzmp._now(o.account_id), o.purchased_at));
     obstacle := amzmp._shipping_obstacle(o, named, r.tracking, shipped, r.package_reference, old.package_reference is not null, r.force);
     if obstacle.message is not null then
         perform amzmp._hold_row(r, 'held', obstacle.message, obstacle.hint);

@@ -1,6 +1,7 @@
 /*
  * reports.c: the Reports API 2021-06-30 with the listing reports, in the encodings that Amazon uses: Windows-1252 in
- * most marketplaces, Windows-31J in Japan, gzip. Any other type ends CANCELLED, as a report without data does.
+ * most marketplaces, Windows-31J in Japan, gzip. Those of returns are in returns_report.c. Any other type ends CANCELLED, as
+ * a report without data does.
  */
 #include "sim.h"
 
@@ -108,18 +109,22 @@ work(Job *job)
 {
 	const Marketplace *market = marketplace_by_id(json_string_value(json_array_get(job->market_ids, 0)));
 	bool japan = strcmp(market->country, "JP") == 0;
-	size_t length;
-	char *text;
+	const char *status = "CANCELLED";
+	size_t length = 0;
+	char *text = NULL;
 
 	if (report_follow_script(job))
 		return;
-	if (!text_is_one_of(job->type, "GET_MERCHANT_LISTINGS_ALL_DATA,GET_MERCHANT_LISTINGS_DATA,"
-								   "GET_MERCHANT_LISTINGS_INACTIVE_DATA"))
+	if (report_is_of_returns(job->type))
+		text = returns_report(job, &length, &status);
+	else if (text_is_one_of(job->type, "GET_MERCHANT_LISTINGS_ALL_DATA,GET_MERCHANT_LISTINGS_DATA,"
+									   "GET_MERCHANT_LISTINGS_INACTIVE_DATA"))
+		text = write_report(job, &length);
+	if (text == NULL)
 	{
-		job_end(job, "CANCELLED");
+		job_end(job, status);
 		return;
 	}
-	text = write_report(job, &length);
 	text = report_convert(text, &length, japan ? "CP932" : "WINDOWS-1252");
 	job->result =
 		document_new(job->seller, "report", japan ? "text/plain;charset=Windows-31J" : "text/plain;charset=Cp1252");

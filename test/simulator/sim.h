@@ -202,6 +202,8 @@ bool feed_is_xml(const char *type);
 void feed_xml_process(Job *job);
 void feed_xml_end(Job *job, const char *code, const char *why);
 void feed_invoice_process(Job *job);
+bool report_is_of_returns(const char *type);
+char *returns_report(const Job *job, size_t *length, const char **status);
 void report_create(Call *call);
 void report_get(Call *call);
 void reports_get(Call *call);
