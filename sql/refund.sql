@@ -135,7 +135,7 @@ declare
     decimals constant integer := coalesce((
             select m.currency_decimals from amzmp.marketplace as m where m.marketplace_id = o.marketplace_id
         ), 2);
-    wrong record;
+    problem text;
 begin
     if items is null then
         return query
@@ -146,14 +146,14 @@ begin
         perform amzmp._fail('AZ202', 'items is no array of order lines', null,
             'For example: [{"orderItemId": "12345678901234", "Principal": 24.90, "Tax": 4.73}].');
     end if;
-    select x.id, x.type, x.value, case
+    select case
             when i.order_item_id is null then format('order %s has no line %L', o.amazon_order_id, x.id)
             when x.type is null then format('line %s has no amounts', x.id)
             when x.type <> all (amzmp._refund_types()) then format('Amazon knows no part %L of a refund', x.type)
             when x.value !~ '^-?[0-9]{1,12}([.][0-9]{1,6})?$' then format('%s is no amount', x.value)
             when x.value::numeric <> round(x.value::numeric, decimals) then format('%s has more than %s decimals', x.value, decimals)
-        end as problem
-    into wrong
+        end
+    into problem
     from (
         select e ->> 'orderItemId' as id, k.type, k.value
         from jsonb_array_elements(items) as e
@@ -161,10 +161,10 @@ begin
     ) as x
     left join amzmp.order_item as i
         on (i.account_id, i.amazon_order_id, i.order_item_id) = (o.account_id, o.amazon_order_id, x.id)
-    order by problem is null
+    order by 1 nulls last
     limit 1;
-    if wrong.problem is not null then
-        perform amzmp._fail('AZ202', wrong.problem, null,
+    if problem is not null then
+        perform amzmp._fail('AZ202', problem, null,
             format('Parts are %s; amzmp.order_item lists the lines.', array_to_string(amzmp._refund_types(), ', ')));
     end if;
     return query

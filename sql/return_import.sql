@@ -131,7 +131,7 @@ begin
     perform amzmp._request_report(acc, 0, t.name,
         greatest(clock - case when x.known then interval '21 days' else interval '60 days' end,
             amzmp._setting_timestamp(acc, 0, 'refund_start')),
-        clock, '{}', jsonb_build_object('flow_run', flow_run_id))
+        null, '{}', jsonb_build_object('flow_run', flow_run_id))
     from amzmp.report_type as t
     cross join lateral (
         select exists (

@@ -197,11 +197,7 @@ begin
         returning s, m.code
     )
     select array_agg(e.s), array_agg(e.code) into judged, codes from ended as e where (e.s).state = 'refused';
-    perform amzmp._shipment_ended(j.shipment, j.code, feed.channel_id)
-    from (
-        select s as shipment, codes[n] as code
-        from generate_subscripts(judged, 1) as n, lateral (select (judged[n]).*) as s
-    ) as j;
+    perform amzmp._shipment_ended(judged[n], codes[n], feed.channel_id) from generate_subscripts(judged, 1) as n;
     return null;
 end
 $$;

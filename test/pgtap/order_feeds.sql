@@ -1,0 +1,137 @@
+-- order_feeds.sql
+-- What is written into feeds about orders, what becomes of Amazon's reports on them, and the conditions before that.
+
+\ir orders_setup.psql
+
+-- Orders' changes were read just now, so none is read again before it is shipped.
+insert into amzmp.order_cursor (account_id, watermark) values (:account_id, now())
+on conflict (account_id) do update set watermark = excluded.watermark;
+select arrives(:account_id, an_order('501-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('11', 'MUG', 2, 0, 2), item('12', 'PEN', 1, 0, 1)))) \g /dev/null
+select arrives(:account_id, an_order('502-0000002-0000002', 'SHIPPED', 0, jsonb_build_array(item('21', 'MUG', 2, 2, 0)),
+    '{"proceeds": {"grandTotal": {"amount": "29.75", "currencyCode": "EUR"}, "breakdowns": []}}')) \g /dev/null
+select arrives(:account_id, an_order('503-0000003-0000003', 'UNSHIPPED', 0, jsonb_build_array(item('31', 'HAT', 1, 0, 1,
+    '{"cancellation": {"cancellationRequest": {"requester": "BUYER", "cancelReason": "too slow"}}}')))) \g /dev/null
+
+-- The feed of a type that waits, built; and its end, as Amazon's report makes it. Errors: {"2": ["code", "words"]}.
+create function built(kind text) returns amzmp.feed language plpgsql as $$
+declare
+    f amzmp.feed;
+begin
+    select x.* into strict f from amzmp.feed x where x.type = kind and x.state = 'planned' order by x.feed_id limit 1;
+    perform amzmp._task_feed(f.account_id, f.feed_id::text, '{}');
+    select x.* into f from amzmp.feed x where x.feed_id = f.feed_id;
+    return f;
+end $$;
+create function text_of(f amzmp.feed) returns text language sql as
+    $$select convert_from(amzmp._read_document(f.account_id, f.document_id), 'UTF8')$$;
+create function judged(f amzmp.feed, errors jsonb default '{}') returns void language plpgsql as $$
+declare
+    result bigint := amzmp._new_document(f.account_id, 'text/xml', false);
+begin
+    perform amzmp._write_content(f.account_id, result, convert_to(format('<AmazonEnvelope><Message><ProcessingReport><ProcessingSummary><MessagesSuccessful>1</MessagesSuccessful></ProcessingSummary>%s</ProcessingReport></Message></AmazonEnvelope>',
+        (select string_agg(format('<Result><MessageID>%s</MessageID><ResultCode>Error</ResultCode><ResultMessageCode>%s</ResultMessageCode><ResultDescription>%s</ResultDescription></Result>',
+                e.key, e.value ->> 0, e.value ->> 1), '') from jsonb_each(errors) e)), 'UTF8'));
+    update amzmp.feed x set state = 'processed', result_document_id = result where x.feed_id = f.feed_id;
+    perform amzmp._task_feed_report(f.account_id, f.feed_id::text, '{}');
+end $$;
+
+/* ---- cancellations ---- */
+
+select throws_ok($$select amzmp.cancel_order('orders', '501-0000001-0000001', 'Whim')$$, 'AZ202', null, 'Amazon''s reasons are known');
+select throws_ok($$select amzmp.cancel_order('orders', '502-0000002-0000002')$$, 'AZ203', null, 'a shipped order is not cancelled');
+select throws_ok($$select amzmp.accept_cancellation('orders', '501-0000001-0000001')$$, 'AZ203', null, 'nor accepted what nobody asks for');
+select is(amzmp.cancel_order('orders', '501-0000001-0000001'), 'queued', 'an open one is');
+select is(amzmp.accept_cancellation('orders', '503-0000003-0000003'), 'queued', 'and one whose buyer asks');
+select throws_ok($$select amzmp.confirm_shipment('orders', '501-0000001-0000001', 'DHL', 'T1')$$, 'AZ203', null, 'then it is not shipped');
+select (built('POST_ORDER_ACKNOWLEDGEMENT_DATA')).feed_id as feed \gset
+select is((select regexp_replace(text_of(f), '.*</MessageType>\s*', '') from amzmp.feed f where f.feed_id = :feed),
+    '<Message><MessageID>1</MessageID><OrderAcknowledgement><AmazonOrderID>501-0000001-0000001</AmazonOrderID><StatusCode>Failure</StatusCode>'
+    || '<Item><AmazonOrderItemCode>11</AmazonOrderItemCode><CancelReason>NoInventory</CancelReason></Item>'
+    || '<Item><AmazonOrderItemCode>12</AmazonOrderItemCode><CancelReason>NoInventory</CancelReason></Item></OrderAcknowledgement></Message>' || E'\n'
+    || '<Message><MessageID>2</MessageID><OrderAcknowledgement><AmazonOrderID>503-0000003-0000003</AmazonOrderID><StatusCode>Failure</StatusCode>'
+    || '<Item><AmazonOrderItemCode>31</AmazonOrderItemCode><CancelReason>BuyerCanceled</CancelReason></Item></OrderAcknowledgement></Message>' || E'\n</AmazonEnvelope>\n',
+    'both are in one feed, every line with its reason');
+select judged(f, '{"1": ["18029", "The order is shipped."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select state, plans::integer, reason from amzmp.cancellation order by amazon_order_id$$,
+    $$values ('unknown', 1, '18029: The order is shipped.'), ('accepted', 1, '')$$, 'Amazon''s verdicts are noted');
+select is((select count(*) from amzmp.request r where r.operation = 'getOrder'), 2::bigint, 'and both orders are read again');
+delete from amzmp.request where operation = 'getOrder';
+select arrives(:account_id, an_order('501-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('11', 'MUG', 2, 0, 2), item('12', 'PEN', 1, 0, 1)))) \g /dev/null
+select is((select state from amzmp.cancellation where amazon_order_id like '501-%'), 'queued', 'what Amazon did not take gets another plan');
+update amzmp.cancellation set plans = 6, state = 'unknown', reason = '18029: The order is shipped.' where amazon_order_id like '501-%';
+select arrives(:account_id, an_order('501-0000001-0000001', 'UNSHIPPED', 2, jsonb_build_array(item('11', 'MUG', 2, 0, 2), item('12', 'PEN', 1, 0, 1)))) \g /dev/null
+select results_eq($$select state, reason from amzmp.cancellation where amazon_order_id like '501-%'$$,
+    $$values ('refused', '18029: The order is shipped., after 6 plans')$$, 'but not more than six');
+select arrives(:account_id, an_order('503-0000003-0000003', 'CANCELLED', 3, jsonb_build_array(item('31', 'HAT', 1, 0, 0,
+    '{"cancellation": {"cancellationExecution": {"cancelledBy": "MERCHANT", "cancelReason": "BuyerCanceled"}}}')))) \g /dev/null
+select results_eq($$select state, cancelled_by, buyer_reason from amzmp.cancellation where amazon_order_id like '503-%'$$,
+    $$values ('cancelled', 'MERCHANT', 'BuyerCanceled')$$, 'cancelled is what Amazon shows cancelled');
+
+/* ---- refunds ---- */
+
+select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'no key!', '[]')$$, 'AZ202', null, 'a refund has a key');
+select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'K', '[{"orderItemId": "99", "Principal": 1}]')$$, 'AZ202', null, 'its lines are the order''s');
+select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'K', '[{"orderItemId": "21", "Price": 1}]')$$, 'AZ202', null, 'its parts Amazon''s');
+select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'K', '[{"orderItemId": "21", "Principal": 1.234}]')$$, 'AZ202', null, 'its amounts of the currency');
+select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'K', '[{"orderItemId": "21", "Principal": 0}]')$$, 'AZ203', null, 'above zero');
+select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'K', '[{"orderItemId": "21", "Principal": 29.76}]')$$, 'AZ203', null, 'and not above what was paid');
+select is(amzmp.refund_order('orders', '502-0000002-0000002', 'K-1', '[{"orderItemId": "21", "Principal": 12.50, "RestockingFee": -2.50}]'), 'queued', 'a part');
+select is(amzmp.refund_order('orders', '502-0000002-0000002', 'K-1', '[{"orderItemId": "21", "Principal": 12.50, "RestockingFee": -2.50}]'), 'queued', 'once');
+select (built('POST_PAYMENT_ADJUSTMENT_DATA')).feed_id as feed \gset
+select is((select regexp_replace(text_of(f), '.*</MessageType>\s*', '') from amzmp.feed f where f.feed_id = :feed),
+    '<Message><MessageID>1</MessageID><OrderAdjustment><AmazonOrderID>502-0000002-0000002</AmazonOrderID><AdjustedItem><AmazonOrderItemCode>21</AmazonOrderItemCode>'
+    || '<MerchantAdjustmentItemID>K-1-1</MerchantAdjustmentItemID><AdjustmentReason>CustomerReturn</AdjustmentReason><ItemPriceAdjustments>'
+    || '<Component><Type>Principal</Type><Amount currency="EUR">12.50</Amount></Component>'
+    || '<Component><Type>RestockingFee</Type><Amount currency="EUR">-2.50</Amount></Component>'
+    || '</ItemPriceAdjustments></AdjustedItem></OrderAdjustment></Message>' || E'\n</AmazonEnvelope>\n', 'as Amazon wants it');
+select amzmp._end_feed(f, 'stuck', 'not done') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select is((select state from amzmp.refund), 'unknown', 'a feed that hangs leaves doubt');
+select is((select count(*) from amzmp.feed where state = 'planned' and type = 'POST_PAYMENT_ADJUSTMENT_DATA'), 0::bigint, 'and nothing is sent because of it');
+select throws_ok($$select amzmp.resend_refund('orders', '502-0000002-0000002', 'K-1')$$, 'AZ203', null, 'nor by a person who has not looked');
+select lives_ok($$select amzmp.resend_refund('orders', '502-0000002-0000002', 'K-1', not_applied => true)$$, 'one who has may');
+-- the feed before has to be over for a while, as Amazon recommends
+update amzmp.feed set created_at = created_at - interval '1 day';
+select (built('POST_PAYMENT_ADJUSTMENT_DATA')).feed_id as feed \gset
+select judged(f) from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select state, tries::integer from amzmp.refund$$, $$values ('accepted', 2)$$, 'Amazon takes it');
+
+select amzmp._settle_bookings(:account_id, amzmp._store_transactions(:account_id, '[{"transactionId": "t1", "transactionType": "Refund",
+    "transactionStatus": "Released", "postedDate": "2026-03-02T10:00:00Z", "totalAmount": {"currencyCode": "EUR", "currencyAmount": -8.5},
+    "relatedIdentifiers": [{"relatedIdentifierName": "ORDER_ID", "relatedIdentifierValue": "502-0000002-0000002"}],
+    "breakdowns": [{"breakdownType": "Refunds", "breakdownAmount": {"currencyCode": "EUR", "currencyAmount": -10.0}},
+                   {"breakdownType": "Expenses", "breakdownAmount": {"currencyCode": "EUR", "currencyAmount": 1.5}, "breakdowns":
+                       [{"breakdownType": "Commission", "breakdownAmount": {"currencyCode": "EUR", "currencyAmount": 1.5}}]}]}]')) \g /dev/null
+select is((select state from amzmp.refund), 'booked', 'and books it');
+select results_eq($$select refunded, booked, verdict from amzmp.refund_booking$$, $$values (10.00, 10.0, 'agrees')$$, 'to the cent, whatever the fees');
+
+/* ---- shipments by feed ---- */
+
+select arrives(:account_id, an_order('504-0000004-0000004', 'UNSHIPPED', 0, jsonb_build_array(item('41', 'MUG', 2, 0, 2), item('42', 'MUG', 1, 0, 1)))) \g /dev/null
+select is(amzmp.confirm_shipment('orders', '504-0000004-0000004', 'Swift & Sons', shipped_at => '2026-03-02 12:00+00', items => '[{"sku": "MUG", "quantity": 3}]'), '1',
+    'a package without a number, its contents by SKU');
+select (built('POST_ORDER_FULFILLMENT_DATA')).feed_id as feed \gset
+select is((select regexp_replace(text_of(f), '.*</MessageType>\s*', '') from amzmp.feed f where f.feed_id = :feed),
+    '<Message><MessageID>1</MessageID><OrderFulfillment><AmazonOrderID>504-0000004-0000004</AmazonOrderID><FulfillmentDate>2026-03-02T12:00:00Z</FulfillmentDate>'
+    || '<FulfillmentData><CarrierName>Swift &amp; Sons</CarrierName></FulfillmentData><Item><AmazonOrderItemCode>41</AmazonOrderItemCode><Quantity>2</Quantity></Item>'
+    || '<Item><AmazonOrderItemCode>42</AmazonOrderItemCode><Quantity>1</Quantity></Item></OrderFulfillment></Message>' || E'\n</AmazonEnvelope>\n',
+    'goes by feed, escaped and spread over the lines');
+select judged(f, '{"1": ["18009", "The quantity of item 41 is not within what is open."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select state, remedy like 'Amazon counts packages%' from amzmp.shipment_problem$$, $$values ('refused', true)$$, 'a refusal has its remedy');
+
+/* ---- invoices ---- */
+
+select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1', 'x')$$, 'AZ202', null, 'an invoice is a PDF');
+select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1', convert_to('%PDF-' || repeat('x', 200), 'UTF8'), 29.70, 4.75)$$, 'AZ202', null,
+    'with the order''s total');
+select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1/2', convert_to('%PDF-' || repeat('x', 200), 'UTF8'), 29.75, 4.75)$$, 'AZ202', null,
+    'and a number without a slash');
+select lives_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1', convert_to('%PDF-' || repeat('x', 200), 'UTF8'), 29.75, 4.75)$$, 'then it is taken');
+select is((select count(*) from amzmp.document_chunk c join amzmp.invoice i using (account_id, document_id) where c.content is not null), 0::bigint, 'and sealed');
+select (built('UPLOAD_VAT_INVOICE')).feed_id as feed \gset
+select is((select f.options from amzmp.feed f where f.feed_id = :feed), '{"metadata:orderid": "502-0000002-0000002", "metadata:invoicenumber": "R1", "metadata:documenttype": "Invoice",
+    "metadata:totalamount": "29.75", "metadata:totalvatamount": "4.75"}'::jsonb, 'with Amazon''s options');
+select judged(f, '{"1": ["79525", "Amazon generates the invoices of this order."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select state, permanent, document_id from amzmp.invoice$$, $$values ('refused', true, null::bigint)$$, 'a permanent refusal is known as such, the PDF removed');
+
+select * from finish();
+rollback;
