@@ -464,8 +464,8 @@ begin
 end
 $$;
 
--- The shop has refused an order for good, or has too little of it (delivery.sql, order_settle.sql): cancel it, where the
--- account wants that.
+-- The shop has refused an order for good (delivery.sql): cancel it, where the account wants that. What the decision table
+-- rejects is order_settle.sql's affair.
 create function amzmp._cancel_failed(account_id bigint, amazon_order_id text)
     returns void
     language plpgsql
@@ -483,7 +483,7 @@ begin
     select x.* into o
     from amzmp.orders as x
     where (x.account_id, x.amazon_order_id) = (_cancel_failed.account_id, _cancel_failed.amazon_order_id)
-        and x.import_state in ('quarantined', 'held_short_stock')
+        and x.import_state = 'quarantined'
         and not exists (
             select
             from amzmp.cancellation as c

@@ -344,7 +344,6 @@ begin
                  where i.account_id = o.account_id and i.amazon_order_id = o.amazon_order_id and i.shop_sku is null)
             when 'held_short_stock' then 'the order is held, the shop has less than it takes'
             else 'the order is held, the shop does not sell its product at present' end);
-    perform amzmp._cancel_failed(o.account_id, o.amazon_order_id);
     if amzmp._reject(o) then
         return;
     end if;
