@@ -196,7 +196,7 @@ begin
         insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
             purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
             other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, sales_channel,
-            marketplace_id, replaces_order_id, cancellation_requested, complete, arrived_at)
+            marketplace_id, replaces_order_id, cancellation_requested, complete, has_address, arrived_at)
         select acc, f.amazon_order_id, f.channel_id, f.final_number,
                f.doc #>> '{fulfillment,fulfillmentStatus}', f.doc #>> '{fulfillment,fulfilledBy}',
                amzmp._time(f.doc ->> 'createdTime'), f.last_updated_at,
@@ -213,7 +213,7 @@ begin
                exists (select from jsonb_array_elements(amzmp._array(f.doc -> 'orderItems')) as i
                         where i #> '{cancellation,cancellationRequest}' is not null
                           and coalesce(amzmp._count(i #> '{fulfillment,quantityUnfulfilled}'), 1) > 0),
-               f.complete,
+               f.complete, f.doc #>> '{recipient,deliveryAddress,addressLine1}' is not null,
                (select amzmp._time(f.doc ->> 'lastUpdatedTime')
                  where jsonb_array_length(amzmp._array(f.doc -> 'packages')) > 0
                    and not exists (select from jsonb_array_elements(amzmp._array(f.doc -> 'packages')) as p
@@ -246,6 +246,7 @@ begin
                replaces_order_id = coalesce(excluded.replaces_order_id, orders.replaces_order_id),
                cancellation_requested = excluded.cancellation_requested,
                complete = excluded.complete,
+               has_address = orders.has_address or excluded.has_address,
                arrived_at = coalesce(orders.arrived_at, excluded.arrived_at)
     ), lines as materialized (
         select distinct on (f.amazon_order_id, i.doc ->> 'orderItemId')

@@ -293,7 +293,7 @@ begin
           left join lateral (
                 select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
                  where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
-         where (o.amazon_order_id is not null
+         where (o.amazon_order_id is not null or forced
                 or u.created >= earliest
                    and (s.wanted is null or coalesce(u.doc #>> '{fulfillment,fulfilledBy}', s.wanted) = s.wanted))
            and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at

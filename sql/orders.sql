@@ -46,6 +46,7 @@ create table amzmp.orders (
     is_prime boolean not null generated always as ('PRIME' = any (programs)) stored,
     cancellation_requested boolean not null default false,
     complete boolean not null default true,
+    has_address boolean not null default false,
     import_state text not null default 'imported',
     failure_reason text,
     short_stock boolean,
@@ -103,6 +104,7 @@ comment on column amzmp.orders.is_business is 'Is the buyer a business (Amazon B
 comment on column amzmp.orders.is_prime is 'Is it a Prime order?';
 comment on column amzmp.orders.cancellation_requested is 'Does the buyer ask to cancel a line that is not shipped yet?';
 comment on column amzmp.orders.complete is 'False when Amazon could only be asked for a part of the data; it is fetched again by itself.';
+comment on column amzmp.orders.has_address is 'Has Amazon ever sent the address of the delivery? amzmp.address_gap says why it may not.';
 comment on column amzmp.orders.import_state is 'imported; held_unknown_item: waits for link_item; held_short_stock: more than the shop has; held_disabled_item: the shop does not sell it at present; quarantined: see failure_reason; delivered: the shop''s function has taken it.';
 comment on column amzmp.orders.failure_reason is 'Why the order is quarantined, without personal data.';
 comment on column amzmp.orders.short_stock is 'Did it take more than the shop had? Null while that has not mattered.';

@@ -86,6 +86,9 @@ seller "create table shop.product (sku text primary key, price numeric(12,2) not
 for i in {1..20}; do
 	place "{\"count\": 15, \"items\": [{\"sku\": \"S-$i\", \"quantity\": 1}, {\"sku\": \"S-$((41 - i))\", \"quantity\": 2}]}" >/dev/null
 done
+seller "select amzmp.preview_orders('shop')" "call amzmp.wait('60 s')" >/dev/null
+is "$(sql "select state, orders, unknown_orders, to_send from amzmp.order_preview" "select count(*) from amzmp.orders")" $'done|300|300|300\n0' \
+	'what switching on would pull is counted first, and not pulled'
 control POST faults '{"operation": "searchOrders", "kind": "duplicate_page"}' >/dev/null
 # killed while pages are applied,
 hold 'lock table amzmp.parked_order in exclusive mode'
