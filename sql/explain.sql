@@ -125,7 +125,7 @@ as $$
 #variable_conflict use_column
 declare
     i amzmp.inventory;
-    s constant amzmp.offer_stock := (amzmp._shop_quantities(account_id, array[sku]))[1];
+    s constant amzmp.offer_stock := (amzmp._share_reservations(account_id, amzmp._shop_quantities(account_id, array[sku])))[1];
     c constant amzmp.stock_calc := s.calc;
     rules jsonb;
     origin jsonb;

@@ -73,7 +73,7 @@ begin
     perform amzmp._stop_by_rule(account_id, offered, cause, decided);
     perform amzmp._set_fulfillment(account_id, offered);
     prices := amzmp._shop_prices(account_id, offered);
-    stocks := amzmp._shop_quantities(account_id, offered);
+    stocks := amzmp._share_reservations(account_id, amzmp._shop_quantities(account_id, offered));
     wanted := amzmp._price_changes(prices) || amzmp._stock_changes(stocks);
     passed := amzmp._brake(account_id, offered, wanted, cause, decided, '{price,stock}');
     perform amzmp._set_desired(account_id, passed, cause);
@@ -240,9 +240,11 @@ begin
         select distinct u.sku
         from unnest(skus, quantities) as u (sku, quantity)
         where u.quantity < 0
+        union
+        select b.sibling from amzmp._stock_siblings(_stock_moved.account_id, skus) as b
     );
     if given_back <> '{}' then
-        perform amzmp._recompute(account_id, given_back, jsonb_build_object('reason', 'units given back by an order'));
+        perform amzmp._recompute(account_id, given_back, jsonb_build_object('reason', 'units held or given back by an order'));
     end if;
 end
 $$;

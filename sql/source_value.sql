@@ -68,7 +68,7 @@ $$;
 revoke all on function amzmp.attach_value(text, text, text, regclass) from public;
 grant execute on function amzmp.attach_value(text, text, text, regclass) to amzmp_operator;
 comment on function amzmp.attach_value(text, text, text, regclass) is
-    'Read one more value with the rows of an attached source, an SQL expression over a row of it that rules use by its name; null takes it away. Tables that the expression reads besides are told by watch(). The names list_if, relist_if and stop_if are conditions; attributes, product_type, images, parent_sku and variation_theme are content.';
+    'Read one more value with the rows of an attached source, an SQL expression over a row of it that rules use by its name; null takes it away. Tables that the expression reads besides are told by watch(). The names list_if, relist_if and stop_if are conditions; attributes, product_type, images, parent_sku and variation_theme are content; products with the same stock_group share their stock.';
 
 create function amzmp._register_value(source_id bigint, name text, expression text)
     returns void

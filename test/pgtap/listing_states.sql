@@ -94,5 +94,22 @@ select results_eq($$select price, title, ean, asin from this as t, amzmp._offer_
     $$values (55::numeric, 'Blue mug', '4006381333931', 'B00000LAMP')$$, 'a channel''s source is completed by the account''s');
 select is((select price from this as t, amzmp._offer_product(t.account_id, t.fr, 'LAMP')), 50::numeric, 'and is none of other channels'' business');
 
+/* ---- several offers of one product ---- */
+
+select is(amzmp.split_skus('||AMZ-1|| AMZ-2||AMZ-1||'), '{AMZ-1,AMZ-2}', 'several SKUs in one text');
+select is(amzmp.split_skus('AMZ-1'), '{AMZ-1}', 'or one');
+select is(amzmp.split_skus(''), '{}', 'or none');
+insert into amzmp.source_value (account_id, source_id, name, expression) values (:account_id, 900001, 'stock_group', 'id');
+select live('TEA', 4, 9), live('TEA-USED', 3, 9) \g /dev/null
+update amzmp.product set extra = '{"stock_group": "tea"}' where sku like 'TEA%';
+insert into amzmp.reservation (account_id, order_item_id, amazon_order_id, sku, quantity) values (:account_id, '1', '1-1', 'TEA-USED', 4);
+select amzmp._stock_moved(:account_id, '{TEA-USED}', '{4}', array[now()]) \g /dev/null
+select results_eq($$select sku, desired_quantity from amzmp.inventory where sku like 'TEA%' order by sku$$, $$values ('TEA', 5), ('TEA-USED', 5)$$,
+    'what is held under one SKU is not offered under the other');
+select amzmp._recompute(:account_id, '{TEA,TEA-USED}', '{}') \g /dev/null
+select results_eq($$select sku, desired_quantity from amzmp.inventory where sku like 'TEA%' order by sku$$, $$values ('TEA', 5), ('TEA-USED', 5)$$,
+    'whenever it is computed');
+select is((select array_agg(sku) from claim('patchListingsItem') where sku like 'TEA%'), '{TEA}', 'Amazon is told of the other one only');
+
 select * from finish();
 rollback;
