@@ -180,9 +180,9 @@ create function amzmp._page_statement(source amzmp.source) returns text
     language sql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
     select amzmp._reading_block(source.source_id, E'    amzmp_after text;\n    amzmp_rows integer;', format(
-        E'    select p.after_sku, p.page_rows into amzmp_after, amzmp_rows from amzmp.rescan_position(%s) p;\n'
+        E'    select p.after_sku, p.page_rows into amzmp_after, amzmp_rows from amzmp.rescan_position(%s, %L) p;\n'
         '    perform amzmp.take_page(%s, amzmp_after, array((%s) union all (%s)));',
-        source.source_id, source.source_id,
+        source.source_id, source.rescan_requested_at, source.source_id,
         amzmp._source_query(source,
             format(E'(%s\n)::text collate pg_catalog."default" > amzmp_after', source.expressions ->> 'sku'),
             format(E'order by (%s\n)::text collate pg_catalog."default" limit amzmp_rows', source.expressions ->> 'sku')),
@@ -402,8 +402,10 @@ $$;
 select amzmp._expose('amzmp._take_rows(bigint, text[], amzmp.shop_row[], jsonb)', 'public',
     'Takes the shop''s rows that were read for captured keys. For the user runner of the source''s role.');
 
--- Where the running comparison goes on, and with how many rows; starts one.
-create function amzmp._rescan_position(source_id bigint) returns table (after_sku text, page_rows integer)
+-- Where the running comparison goes on, and with how many rows; starts one. asked: the request for a comparison that was known
+-- when the statement was made. One that came since, with a value attached perhaps that the statement does not read, is not met
+-- by this comparison.
+create function amzmp._rescan_position(source_id bigint, asked timestamptz default null) returns table (after_sku text, page_rows integer)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -411,7 +413,10 @@ declare
     s amzmp.source := amzmp._own_source(_rescan_position.source_id);
 begin
     if s.rescan_started_at is null then
-        update amzmp.source x set rescan_started_at = clock_timestamp(), rescan_after = '', rescan_rows = 0
+        update amzmp.source x
+           set rescan_started_at = clock_timestamp(), rescan_after = '', rescan_rows = 0,
+               rescan_requested_at = case when s.rescan_requested_at is not distinct from asked then s.rescan_requested_at
+                                          else clock_timestamp() + interval '1 microsecond' end
          where x.account_id = s.account_id and x.source_id = s.source_id;
         update amzmp.product p set missing = false
          where p.account_id = s.account_id and p.source_id = s.source_id and p.missing;
@@ -419,7 +424,7 @@ begin
     return query select coalesce(s.rescan_after, ''), s.page_rows;
 end
 $$;
-select amzmp._expose('amzmp._rescan_position(bigint)', 'public', 'Where the comparison of a source goes on. For the user runner of its role.');
+select amzmp._expose('amzmp._rescan_position(bigint, timestamptz)', 'public', 'Where the comparison of a source goes on. For the user runner of its role.');
 
 -- A page of a comparison: all rows behind `after_sku` up to the last one given, or to the end if the page is not full.
 -- The first one brings some rows without a SKU besides.
