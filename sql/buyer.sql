@@ -176,6 +176,21 @@ end
 $$;
 
 /*
+ * Inner: kept bodies must not outlive what they hold. That of one order goes once the order is purged; one of a search holds
+ * many orders, those of old ones that Amazon sent again among them, and is kept for a night at the most.
+ */
+create function amzmp._purge_order_bodies(account_id bigint) returns void
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    begin atomic
+    update amzmp.request_log l set answer_body = null, sent_body = null
+     where l.account_id = _purge_order_bodies.account_id and (l.answer_body is not null or l.sent_body is not null)
+       and (l.operation = 'searchOrders'
+            or l.subject_kind = 'order'
+               and exists (select from amzmp.orders o
+                            where o.account_id = l.account_id and o.amazon_order_id = l.subject and o.personal_purged_at is not null));
+    end;
+
+/*
  * Remove what is past its time: personal_data_retention after the delivery, or after what comes nearest to it: the end
  * of the promised window, and for a cancelled order its last change. An order that could not be imported keeps its
  * parked copy no longer than that either.
@@ -211,6 +226,7 @@ begin
         returning p.amazon_order_id
     )
     select count(*) into unread from removed;
+    perform amzmp._purge_order_bodies(acc);
     if purged + unread > 0 then
         perform amzmp._log(acc, 0, 'info', 'flow', 'purge_personal_data',
             format('personal data of %s orders removed', purged + unread),
