@@ -103,6 +103,7 @@ declare
 begin
     if problem is null then
         perform amzmp._stage_listings(report);
+        perform amzmp._find_listing_news(report);
         problem := amzmp._implausible_listings(report);
     end if;
     if problem is not null then
@@ -111,7 +112,7 @@ begin
     end if;
     merged := amzmp._merge_listings(report);
     doubts := amzmp._doubt_listings(report);
-    drop table pg_temp.listing_stage cascade;
+    drop table pg_temp.listing_stage, pg_temp.listing_news cascade;
     return format('%s listings: %s new, %s changed, %s vanished; %s contradict what we expect, %s are read from Amazon',
         report.rows, merged.added, merged.changed, merged.vanished, doubts.doubted, doubts.read);
 end
@@ -210,43 +211,91 @@ begin
 end
 $$;
 
--- Too many of the listings that were there are missing in the report. Null: it may be true.
+/*
+ * What the report says anew, by SKU alone: one comparison with what the last one said, by digest. Into a channel of which
+ * nothing is known yet everything goes as it is.
+ */
+create function amzmp._find_listing_news(report amzmp.report)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    set work_mem = '16MB'
+as $$
+#variable_conflict use_column
+begin
+    drop table if exists pg_temp.listing_news cascade;
+    create temporary table listing_news (sku text, kind text) on commit drop;
+    if not exists (
+        select
+        from amzmp.remote_listing as r
+        where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
+    ) then
+        create temporary view listing_new as
+        select n.* from pg_temp.listing_read as n;
+        return;
+    end if;
+    insert into pg_temp.listing_news (sku, kind)
+    select coalesce(s.seller_sku, r.sku),
+        case when s.seller_sku is null then 'missing' when r.sku is null then 'new' else 'changed' end
+    from (
+        select n.seller_sku, n.digest from pg_temp.listing_stage as n where n.seller_sku is not null
+    ) as s
+    full join (
+        select o.sku, o.digest, o.vanished_at
+        from amzmp.remote_listing as o
+        where (o.account_id, o.channel_id) = (report.account_id, report.channel_id)
+    ) as r on r.sku = s.seller_sku
+    where r.sku is null
+        or s.seller_sku is null and r.vanished_at is null
+        or s.seller_sku is not null and (r.vanished_at is not null or r.digest <> s.digest);
+    create temporary view listing_new as
+    select n.*
+    from pg_temp.listing_read as n
+    join pg_temp.listing_news as w on w.sku = n.seller_sku
+    where w.kind = 'new';
+    analyze pg_temp.listing_news;
+end
+$$;
+
+/*
+ * Too many of the listings that were there are missing in the report: of those that the last one had, or, if it is the
+ * first, of ours. Null: it may be true.
+ */
 create function amzmp._implausible_listings(report amzmp.report)
     returns text
     language plpgsql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
-    set work_mem = '24MB'
+    set work_mem = '16MB'
 as $$
 #variable_conflict use_column
 declare
     settled_before constant timestamptz := report.submitted_at - amzmp._account_interval(report.account_id, 0, 'report_age');
-    problem text;
-begin
-    if report.accepted_by is not null then
-        return null;
-    end if;
-    select format('%s of %s listings that %s are missing in it; retry_report() applies it all the same', k.missing, k.known, k.what)
-    into problem
-    from (
-        select 'the last one had' as what, count(*) as known, count(*) filter (where s.seller_sku is null) as missing
+    missing bigint := (select count(*) from pg_temp.listing_news as n where n.kind = 'missing');
+    known bigint := (
+        select count(*)
         from amzmp.remote_listing as r
-        left join pg_temp.listing_stage as s on s.seller_sku = r.sku
         where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
             and r.vanished_at is null
-        union all
-        select 'are ours', count(*), count(*) filter (where s.seller_sku is null)
+    );
+begin
+    if known = 0 then
+        select count(*), count(*) filter (where s.seller_sku is null) into known, missing
         from amzmp.listing as l
         left join pg_temp.listing_stage as s on s.seller_sku = l.sku
         where (l.account_id, l.channel_id) = (report.account_id, report.channel_id)
             and l.state in ('live', 'live_with_issues', 'off_sale')
-            and l.published_at < settled_before
-    ) as k
-    where k.missing > amzmp._setting_int(report.account_id, report.channel_id, 'vanish_minimum')
-        and k.missing > k.known * amzmp._setting_numeric(report.account_id, report.channel_id, 'vanish_percent') / 100
-    limit 1;
-    return problem;
+            and l.published_at < settled_before;
+    end if;
+    if report.accepted_by is null
+            and missing > amzmp._setting_int(report.account_id, report.channel_id, 'vanish_minimum')
+            and missing > known * amzmp._setting_numeric(report.account_id, report.channel_id, 'vanish_percent') / 100 then
+        return format('%s of %s listings that were there are missing in it; retry_report() applies it all the same', missing, known);
+    end if;
+    return null;
 end
 $$;
 
@@ -258,15 +307,15 @@ create function amzmp._merge_listings(report amzmp.report, out added bigint, out
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
-    set work_mem = '24MB'
+    set work_mem = '16MB'
 as $$
 #variable_conflict use_column
 begin
     update amzmp.remote_listing as r
     set vanished_at = report.submitted_at
-    where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
-        and r.vanished_at is null
-        and not exists (select from pg_temp.listing_stage as s where s.seller_sku = r.sku);
+    from pg_temp.listing_news as w
+    where (r.account_id, r.channel_id, r.sku) = (report.account_id, report.channel_id, w.sku)
+        and w.kind = 'missing';
     get diagnostics vanished = row_count;
 
     update amzmp.remote_listing as r
@@ -277,9 +326,8 @@ begin
         opened = n.open_date, rest = n.rest, digest = n.digest, report_id = report.report_id,
         changed_at = report.submitted_at, vanished_at = null
     from pg_temp.listing_read as n
-    where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
-        and r.sku = n.seller_sku
-        and (r.digest <> n.digest or r.vanished_at is not null);
+    join pg_temp.listing_news as w on w.sku = n.seller_sku and w.kind = 'changed'
+    where (r.account_id, r.channel_id, r.sku) = (report.account_id, report.channel_id, w.sku);
     get diagnostics changed = row_count;
 
     -- Amazon should not, but may, show a SKU twice
@@ -288,15 +336,9 @@ begin
         opened, rest, digest, report_id, changed_at)
     select report.account_id, report.channel_id, n.seller_sku, n.asin1, n.item_name, n.item_description, n.listing_id,
         n.amount, n.units, n.state, n.shipped_by, n.fulfillment_channel, n.item_condition, n.item_note, n.product_id,
-        n.product_id_type, n.merchant_shipping_group, n.open_date, n.rest,
-        n.digest, report.report_id, report.submitted_at
-    from pg_temp.listing_read as n
-    where not exists (
-            select
-            from amzmp.remote_listing as r
-            where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
-                and r.sku = n.seller_sku
-        )
+        n.product_id_type, n.merchant_shipping_group, n.open_date, n.rest, n.digest, report.report_id,
+        report.submitted_at
+    from pg_temp.listing_new as n
     on conflict do nothing;
     get diagnostics added = row_count;
 end

@@ -14,7 +14,7 @@ create function amzmp._listing_doubts(report amzmp.report, settled_before timest
     stable
     parallel unsafe
     set search_path = pg_catalog, pg_temp
-    set work_mem = '24MB'
+    set work_mem = '12MB'
 as $$
     select d.sku, d.price_differs, d.quantity_differs
     from (

@@ -23,7 +23,7 @@ report_text()
 	cat <<-SQL
 		select 'Größe ' || i % 60 || ', Schuh Nr. ' || i || ' für drinnen und draußen' as item_name,
 		  'Beschreibung ' || md5(i::text) || ' mit etwas Text, wie man ihn dort eben schreibt, und noch etwas mehr davon' as item_description,
-		  lpad((i * 7919 % 100000000)::text, 10, '0') as listing_id, 'SKU-' || lpad((i * 7919 % $ROWS)::text, 8, '0') as seller_sku,
+		  lpad((i::bigint * 7919 % 100000000)::text, 10, '0') as listing_id, 'SKU-' || lpad((i::bigint * 7919 % $ROWS)::text, 8, '0') as seller_sku,
 		  (10 + i % 90 + case when $1 and i % 100 = 0 then 0.5 else 0 end)::numeric(10, 2) as price, (i % 50)::text as quantity,
 		  '15/03/2024 02:26:37 MET' as open_date, '' as image_url, 'y' as item_is_marketplace, '1' as product_id_type, '', '', '11', '', '', '',
 		  'B0' || lpad(i::text, 8, '0') as asin1, '', '', '', '', '', 'B0' || lpad(i::text, 8, '0') as product_id, '', '', '0', 'DEFAULT',

@@ -122,7 +122,7 @@ select is((report()).reason, 'it is no listing report: it has no column seller-s
 select is(arrives('', ''), 'refused', 'so is an empty document');
 select amzmp.set('seller', 'vanish_minimum', '3') \g /dev/null
 select is(arrives(:header, 'Mug|L1|10.00|5|2026-01-01|1|B000000001|B000000001|||DEFAULT|Active|'), 'refused', 'one in which too much is missing');
-select is((report()).reason, '5 of 6 listings that the last one had are missing in it; retry_report() applies it all the same', 'tells how much');
+select is((report()).reason, '5 of 6 listings that were there are missing in it; retry_report() applies it all the same', 'tells how much');
 select is((select count(*) from amzmp.remote_listing where vanished_at is null), 6::bigint, 'and changes nothing');
 select amzmp.retry_report('seller', (report()).report_id) \g /dev/null
 select amzmp._task_report(:account_id, (report()).report_id::text, '{}') \g /dev/null
@@ -131,6 +131,13 @@ select is((select count(*) from amzmp.remote_listing where vanished_at is null),
 select amzmp.set('seller', 'vanish_minimum', '50') \g /dev/null
 select is(arrives('出品者SKU|価格|数量|asin1|ステータス|フルフィルメント・チャンネル', 'L1|1,000|5|B000000001|出品中|DEFAULT'), 'applied', 'headings in another language');
 select results_eq($$select price, status from amzmp.remote_listing where sku = 'L1'$$, $$values (1000.0, 'active')$$, 'mean the same');
+
+select amzmp.set('seller', 'vanish_minimum', '3') \g /dev/null
+delete from amzmp.remote_listing;
+select is(arrives(:header, 'Mug|L1|10.00|5|2026-01-01|1|B000000001|B000000001|||DEFAULT|Active|'), 'refused', 'the first report is measured by what we have');
+select amzmp.set('seller', 'vanish_minimum', '50') \g /dev/null
+select is(arrives(:header, 'Mug|L1|10.00|5|2026-01-01|1|B000000001|B000000001|||DEFAULT|Active|', 'Mug|L1|11|5|2026-01-01|1|B000000001|B000000001|||DEFAULT|Active|'),
+    'applied', 'a SKU that comes twice does no harm');
 
 /* ---- adoption ---- */
 
