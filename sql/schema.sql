@@ -1,6 +1,18 @@
 -- schema.sql
 -- Roles, the schema itself, and the few types that several nouns share.
 
+-- Before anything else, and in ASCII: a database of another encoding reads this script as something else.
+do $$
+begin
+    if pg_catalog.current_setting('server_encoding') operator(pg_catalog.<>) 'UTF8' then
+        raise exception 'amzmp needs a database with encoding UTF8, this one has %', pg_catalog.current_setting('server_encoding')
+            using errcode = 'feature_not_supported',
+                  detail = 'Names, addresses and product texts come from Amazon in every script of the world.',
+                  hint = 'Dump this database and restore it into one made by CREATE DATABASE ... TEMPLATE template0 ENCODING ''UTF8''.';
+    end if;
+end
+$$;
+
 -- Each role is made only if it is missing; one that exists with rights that would undo our checks is refused.
 do $$
 declare

@@ -54,6 +54,12 @@ at copy 'select amzmp.confirm_identity()' >/dev/null
 (PGDATABASE=copy && sql_becomes 30 "select count(*) from amzmp.request_log where params ->> 'sku' = 'from-the-copy'" 1)
 pass 'once confirmed it sends'
 
+# An encoding that cannot hold what Amazon sends.
+at postgres "create database latin template template0 encoding 'LATIN1' locale 'C'"
+like "$(at latin 'create extension amzmp' 2>&1 || true)" 'amzmp needs a database with encoding UTF8, this one has LATIN1.*HINT: .*restore it' 'another encoding is refused, and what to do is said'
+is "$(at latin "select count(*) from pg_namespace where nspname = 'amzmp'")" 0 'nothing is left of the attempt'
+at postgres 'drop database latin'
+
 # Somebody who may not drop a database cannot make our processes leave it.
 sql 'create role nobody login' 'revoke connect on database copy from public'
 pid=$(sender_pid)

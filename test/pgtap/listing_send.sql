@@ -160,6 +160,12 @@ select results_eq($$select kind, code, message from amzmp.penalty where subject 
 select shop('MUG', 'NaN', 20) \g /dev/null
 select is(l.desired_price, 14.00, 'and changes nothing, nor does what is no number') from amzmp.listing as l where l.sku = 'MUG';
 select is(i.desired_quantity, 17, 'the stock is sent all the same') from amzmp.inventory as i where i.sku = 'MUG';
+select shop('MUG', 1e30, 20) \g /dev/null
+select is(l.desired_price, 14.00, 'nor does one that no shop can mean') from amzmp.listing as l where l.sku = 'MUG';
+select shop('MUG', 14, 9999999999) \g /dev/null
+select results_eq($$select kind, code, message from amzmp.penalty where subject = 'MUG'$$,
+    $$values ('stock', 'NO_STOCK', 'the shop''s stock 9999999999 cannot be sent')$$, 'a stock beyond all numbers of Amazon''s is told, not cut');
+select is(i.desired_quantity, 17, 'and changes nothing') from amzmp.inventory as i where i.sku = 'MUG';
 select shop('MUG', 14, null) \g /dev/null
 select results_eq($$select kind, code from amzmp.penalty where subject = 'MUG'$$, $$values ('stock', 'NO_STOCK')$$,
     'a penalty ends with its reason, and another begins');
