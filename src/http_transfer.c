@@ -385,7 +385,10 @@ copy_headers(HttpTransfer *transfer, const HttpRequest *request)
 	/* Without these, libcurl would claim to send a form and wait for a go-ahead before a large body. */
 	if (!expects_body(request))
 		return true;
-	return (has_type || add_header(transfer, "Content-Type:")) && add_header(transfer, "Expect:");
+	if (!has_type && !add_header(transfer, "Content-Type:"))
+		return false;
+	/* libcurl would sign the header that it leaves out; what is signed is small */
+	return request->aws_sigv4 != NULL || add_header(transfer, "Expect:");
 }
 
 static bool

@@ -78,6 +78,28 @@ sql_becomes 20 "select count(*) from amzmp.request where operation = 'receiveMes
 sql "call amzmp.wait('20 s')" >/dev/null
 pass 'a queue that is waited for counts as idle'
 
+# The signature, worked out from its definition, which a published example of it confirms first.
+signature()
+{
+	perl "$SOURCE_DIR/test/lib/sigv4.pl" "$@"
+}
+is "$(printf 'host: example.amazonaws.com\nx-amz-date: 20150830T123600Z\n\n' | signature wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY us-east-1/service GET /)" \
+	5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31 'the example of the documentation comes out'
+control GET 'requests?operation=sqs&limit=1' >"$RUN/$CLUSTER_PREFIX.signed"
+of_signed()
+{
+	sql "select $1 from (select (\$json\$$(cat "$RUN/$CLUSTER_PREFIX.signed")\$json\$::jsonb #> '{requests,0}') as r) x,
+		lateral (select jsonb_object_agg(lower(k), v) as h from jsonb_each_text(r -> 'headers') e (k, v)) y"
+}
+signed=$(of_signed "substring(h ->> 'authorization' from 'SignedHeaders=([^,]+)')")
+like "$signed" '^content-type;host;x-amz-(content-sha256;x-amz-)?date;x-amz-target$' 'what makes a call of SQS what it is, is signed'
+is "$({
+	for name in ${signed//;/ }; do echo "$name: $(of_signed "h ->> '$name'")"; done
+	echo
+	of_signed "r ->> 'body'" | tr -d '\n'
+} | signature "$key" eu-west-1/sqs POST "$(of_signed "r ->> 'uri'")")" \
+	"$(of_signed "substring(h ->> 'authorization' from 'Signature=([0-9a-f]+)')")" 'and the signature of a real call is what it should be'
+
 # An order.
 order=$(place '{"items": [{"sku": "ANY", "quantity": 1}]}')
 sql_becomes 20 "select count(*) from amzmp.orders where amazon_order_id = '$order'" 1
