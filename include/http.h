@@ -14,7 +14,7 @@ typedef enum HttpFault
 	HTTP_CANCELLED
 } HttpFault;
 
-/* Everything is copied by http_start; strings may live anywhere. */
+/* Everything is copied by http_start; strings may live anywhere. A body that is lent is not copied. */
 typedef struct HttpRequest
 {
 	const char *method; /* "GET", "PUT", ... */
@@ -22,14 +22,15 @@ typedef struct HttpRequest
 	const char *const *headers; /* "Name: value", NULL-terminated array */
 	const char *body;           /* NULL = none */
 	size_t body_length;
-	int timeout_ms;            /* whole transfer */
-	size_t max_response;       /* bytes */
-	const char *aws_sigv4;     /* "aws:amz:REGION:SERVICE" or NULL */
-	const char *user_password; /* "access:secret" for SigV4, "user:password" for a mail server, or NULL */
-	const char *mail_from;     /* then the URL is smtp or smtps, and the body a whole message; status is SMTP's code */
+	bool body_is_lent;          /* it stays where it is until the answer is there (a large one is held once) */
+	int timeout_ms;             /* whole transfer */
+	size_t max_response;        /* bytes */
+	const char *aws_sigv4;      /* "aws:amz:REGION:SERVICE" or NULL */
+	const char *user_password;  /* "access:secret" for SigV4, "user:password" for a mail server, or NULL */
+	const char *mail_from;      /* then the URL is smtp or smtps, and the body a whole message; status is SMTP's code */
 	const char *const *mail_to; /* NULL-terminated */
-	bool once;                 /* libcurl must not repeat it by itself when a reused connection turns out dead */
-	void *tag;                 /* returned with the answer */
+	bool once;                  /* libcurl must not repeat it by itself when a reused connection turns out dead */
+	void *tag;                  /* returned with the answer */
 } HttpRequest;
 
 typedef struct HttpHeader

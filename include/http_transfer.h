@@ -20,6 +20,7 @@ typedef struct HttpTransfer
 	struct curl_slist *mail_to;
 	bool is_mail;
 	char *body; /* of the request */
+	bool body_is_lent;
 	size_t body_length;
 	size_t body_read; /* of a message, by libcurl */
 	bool once;

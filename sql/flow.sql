@@ -325,6 +325,8 @@ declare
             then 'tasks wait for their time: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t where t.kind not in ('flow', 'clock'))
         when until = 'settled' and exists (select from amzmp.request r where r.state = 'due' and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests wait for their time'
+        when until = 'settled' and exists (select from amzmp.feed f where f.open)
+            then 'feeds are under way'
         when until = 'settled' and exists (select from amzmp.listing l where l.wanted and l.state in ('matching', 'queued', 'sent', 'pending'))
             then 'verdicts are awaited'
     end;

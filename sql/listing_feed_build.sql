@@ -182,20 +182,22 @@ $$;
 create function amzmp._feed_line(message amzmp.feed_message, marketplace_id text, currency text, remote_terms jsonb,
     remote_stock_terms jsonb)
     returns text
-    language sql
+    language plpgsql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select format('{"messageId": %s, "sku": %s, "operationType": "PATCH", "productType": "PRODUCT", "patches": [%s]}',
-        message.message_id, to_json(message.sku), array_to_string(
+begin
+    return '{"messageId": ' || message.message_id || ', "sku": ' || to_json(message.sku)
+        || ', "operationType": "PATCH", "productType": "PRODUCT", "patches": [' || array_to_string(
             case
                 when message.price is not null
                 then amzmp._price_patches(marketplace_id, currency, message.price, message.terms, remote_terms)
             end || case
                 when message.quantity is not null
                 then array[amzmp._stock_patch('DEFAULT', message.quantity, message.stock_terms, remote_stock_terms)]
-            end, ', '))
+            end, ', ') || ']}';
+end
 $$;
 
 /*

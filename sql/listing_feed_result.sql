@@ -120,6 +120,7 @@ begin
     perform amzmp._lock_skus(feed.account_id, skus);
     perform amzmp._note_feed_lag(feed, landed);
     doubtful := amzmp._land_stock(feed, landed) || amzmp._land_prices(feed, landed);
+    doubtful := doubtful || amzmp._not_for_sale(feed, skus);
     perform amzmp._judge_messages_facets(feed.account_id, landed);
     update amzmp.feed_message as m
     set result = case l.code when '' then 'accepted' else 'refused' end,
@@ -132,6 +133,37 @@ begin
         feed.cause);
     perform amzmp._plan_sends(feed.account_id, skus);
     return cardinality(skus);
+end
+$$;
+
+/*
+ * SKUs of a feed that were taken back or are being published anew. What was deleted while the feed was under way may have
+ * been brought back by it, so it counts as being there, and is deleted again.
+ */
+create function amzmp._not_for_sale(feed amzmp.feed, skus text[])
+    returns text[]
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform amzmp._enter(feed.account_id, array(
+            select (l.channel_id, l.sku, 'pending', 'a feed that was under way may have brought it back', null)::amzmp.new_state
+            from unnest(skus) as s (sku)
+            join amzmp.listing as l
+                on (l.account_id, l.channel_id, l.sku) = (feed.account_id, feed.channel_id, s.sku)
+            where l.state = 'removed'
+                and not l.wanted
+        ));
+    return array(
+        select l.sku
+        from unnest(skus) as s (sku)
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id, l.sku) = (feed.account_id, feed.channel_id, s.sku)
+        where not (l.wanted and l.listed)
+    );
 end
 $$;
 
@@ -270,6 +302,8 @@ begin
         where i.account_id = feed.account_id
             and i.in_flight_request is null
             and i.sku in (select o.sku from amzmp._overtaken(feed) as o (sku));
+        perform amzmp._not_for_sale(feed, left_open);
+        perform amzmp._settle_unwanted(feed.account_id, left_open, '{}');
         perform amzmp._look(feed.account_id, feed.channel_id, left_open, now(), feed.cause);
     elsif left_open <> '{}' then
         perform amzmp._plan_bulk(feed.account_id, interval '0');

@@ -43,17 +43,21 @@ create function amzmp._offer_limits(terms jsonb, remote jsonb)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (
-        select coalesce(jsonb_object_agg(k.attribute, case k.name
-                    when 'sale' then jsonb_build_array(jsonb_build_object('schedule', jsonb_build_array(jsonb_build_object(
-                        'start_at', terms #> '{sale,from}', 'end_at', terms #> '{sale,to}', 'value_with_tax', terms #> '{sale,price}'))))
-                    else amzmp._offer_amount(terms -> k.name)
-                end) filter (where terms ? k.name), '{}')
-            || coalesce(jsonb_object_agg(k.attribute, null) filter (where not terms ? k.name and coalesce(remote ? k.name, true)), '{}')
-        from (
-            values ('minimum', 'minimum_seller_allowed_price'), ('maximum', 'maximum_seller_allowed_price'), ('sale', 'discounted_price')
-        ) as k (name, attribute)
-    );
+    return case
+            when terms ? 'minimum' then jsonb_build_object('minimum_seller_allowed_price', amzmp._offer_amount(terms -> 'minimum'))
+            when coalesce(remote ? 'minimum', true) then '{"minimum_seller_allowed_price": null}'
+            else '{}'
+        end || case
+            when terms ? 'maximum' then jsonb_build_object('maximum_seller_allowed_price', amzmp._offer_amount(terms -> 'maximum'))
+            when coalesce(remote ? 'maximum', true) then '{"maximum_seller_allowed_price": null}'
+            else '{}'
+        end || case
+            when terms ? 'sale' then jsonb_build_object('discounted_price', jsonb_build_array(jsonb_build_object('schedule',
+                jsonb_build_array(jsonb_build_object('start_at', terms #> '{sale,from}', 'end_at', terms #> '{sale,to}',
+                    'value_with_tax', terms #> '{sale,price}')))))
+            when coalesce(remote ? 'sale', true) then '{"discounted_price": null}'
+            else '{}'
+        end;
 end
 $$;
 

@@ -307,6 +307,10 @@ begin
             from amzmp.request as r
             where (r.account_id, r.subject_kind, r.subject, r.channel_id, r.operation)
                     = (l.account_id, 'listing', l.sku, l.channel_id, 'putListingsItem')
+        )
+        -- what a feed still carries could overtake it; when the feed ends, the SKU is read and planned again
+        and not exists (
+            select from amzmp._in_feeds(l.account_id, array[l.sku]) as f where f.channel_id = l.channel_id
         );
     perform amzmp._wake();
 end
@@ -409,6 +413,7 @@ begin
             when l.step is null
                 and not u.by_amazon
                 and not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
+                and not exists (select from amzmp._in_feeds(l.account_id, array[l.sku]) as f where f.quantity is not null)
                 and row_number() over (partition by l.sku order by l.channel_id) = 1
             then i.desired_quantity
         end,
@@ -425,7 +430,10 @@ begin
         and l.state in ('queued', 'sent')
         and (l.step = 'product' and amzmp._creatable(l)
             or l.asin is not null and l.desired_price is not null and (u.by_amazon or i.desired_quantity is not null))
-        and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id]);
+        and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id])
+        and not exists (
+            select from amzmp._in_feeds(l.account_id, array[l.sku]) as f where f.channel_id = l.channel_id
+        );
 end
 $$;
 

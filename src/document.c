@@ -90,18 +90,22 @@ execute(SPIPlanPtr plan, Datum *values, int expected)
 		elog(ERROR, "writing a document: %s", SPI_result_code_string(code));
 }
 
-static bool
-is_sealed(int64 account_id, int64 document_id)
+/* A number that amzmp.document knows of a document; 0 where it is null. */
+static int64
+document_number(int64 account_id, int64 document_id, const char *what)
 {
 	Oid types[2] = {INT8OID, INT8OID};
 	Datum values[2] = {Int64GetDatum(account_id), Int64GetDatum(document_id)};
 	bool isnull;
+	Datum value;
 
-	execute(prepare("select sealed from amzmp.document where account_id = $1 and document_id = $2", 2, types), values,
-			SPI_OK_SELECT);
+	execute(prepare(psprintf("select (%s)::bigint from amzmp.document where account_id = $1 and document_id = $2", what),
+					2, types),
+			values, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		elog(ERROR, "there is no document " INT64_FORMAT, document_id);
-	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(value);
 }
 
 /* What a sealed chunk is bound to, as amzmp._sealed_columns says. */
@@ -119,7 +123,7 @@ make_writer(int64 account_id, int64 document_id)
 
 	writer->account_id = account_id;
 	writer->document_id = document_id;
-	writer->sealed = is_sealed(account_id, document_id);
+	writer->sealed = document_number(account_id, document_id, "sealed::integer") != 0;
 	writer->insert = prepare(psprintf("insert into amzmp.document_chunk (account_id, document_id, position, %s)"
 									  " values ($1, $2, $3, $4)",
 									  writer->sealed ? "sealed" : "content"),
@@ -361,9 +365,10 @@ document_close(DocumentReader *reader)
 char *
 document_read(int64 account_id, int64 document_id, MemoryContext keep, Size most, Size *length)
 {
+	/* more room than is needed, so that the end is seen without growing; what came packed has to grow */
+	Size room = Min(Max((Size) document_number(account_id, document_id, "bytes") + 1, CHUNK_BYTES), most);
 	DocumentReader *reader = document_open(account_id, document_id);
-	Size room = CHUNK_BYTES;
-	char *data = MemoryContextAlloc(keep, room + 1);
+	char *data = MemoryContextAllocHuge(keep, room + 1);
 	Size read;
 
 	*length = 0;

@@ -340,12 +340,12 @@ release_request(HttpTransfer *transfer)
 	curl_slist_free_all(transfer->mail_to);
 	transfer->mail_to = NULL;
 
-	if (transfer->body != NULL)
+	if (transfer->body != NULL && !transfer->body_is_lent)
 	{
 		explicit_bzero(transfer->body, transfer->body_length);
 		free(transfer->body);
-		transfer->body = NULL;
 	}
+	transfer->body = NULL;
 	curl_url_cleanup(transfer->url);
 	transfer->url = NULL;
 }
@@ -392,9 +392,15 @@ copy_headers(HttpTransfer *transfer, const HttpRequest *request)
 }
 
 static bool
-copy_body(HttpTransfer *transfer, const HttpRequest *request)
+take_body(HttpTransfer *transfer, const HttpRequest *request)
 {
 	transfer->body_length = request->body != NULL ? request->body_length : 0;
+	transfer->body_is_lent = request->body != NULL && request->body_is_lent;
+	if (transfer->body_is_lent)
+	{
+		transfer->body = (char *) request->body;
+		return true;
+	}
 	transfer->body = malloc(transfer->body_length + 1);
 	if (transfer->body == NULL)
 		return false;
@@ -424,7 +430,7 @@ configure_mail(HttpTransfer *transfer, const HttpRequest *request)
 			return false;
 		transfer->mail_to = longer;
 	}
-	if (!copy_body(transfer, request))
+	if (!take_body(transfer, request))
 		return false;
 	transfer->body_read = 0;
 	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
@@ -453,7 +459,7 @@ configure_http(HttpTransfer *transfer, const HttpRequest *request)
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 		return true;
 	}
-	if (!copy_body(transfer, request))
+	if (!take_body(transfer, request))
 		return false;
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_length);

@@ -94,6 +94,7 @@ perform(Transfer *transfer)
 	request.headers = headers;
 	request.body = transfer->body;
 	request.body_length = transfer->body_length;
+	request.body_is_lent = true;
 	request.timeout_ms = TRANSFER_TIMEOUT_MS;
 	request.max_response = MOST_DOWNLOAD;
 	transfer->answer = http_perform(&request);
@@ -199,5 +200,7 @@ transfer_perform(int64 account_id, int64 task_id, MemoryContext keep)
 		http_answer_free(transfer.answer);
 	if (transfer.url != NULL)
 		explicit_bzero(transfer.url, strlen(transfer.url));
+	if (transfer.body != NULL)
+		explicit_bzero(transfer.body, transfer.body_length);
 	return error;
 }

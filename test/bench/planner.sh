@@ -11,12 +11,12 @@
 # prices can be there, and the soonest is the least T for which that is all of them. The clocks of both sides run faster
 # by the same factor, which is chosen for each size so that a round takes seconds and not a quarter of an hour.
 #
-#   SIZES="100000:6 5000:6 500:6 50:1" test/bench/planner.sh		(prices:factor)
+#   SIZES="50:2 500:6 5000:4 100000:3" test/bench/planner.sh		(prices:factor)
 . "$(dirname "$0")/../lib/scene.sh"
 . "$(dirname "$0")/../lib/shop.sh"
 . "$(dirname "$0")/../lib/bench.sh"
 
-SIZES=${SIZES:-50:1 500:4 5000:4 100000:4}
+SIZES=${SIZES:-50:2 500:6 5000:4 100000:3}
 DELAY=150
 FEED_RATE=50
 MOST=$(printf '%s\n' $SIZES | cut -d: -f1 | sort -n | tail -1)
@@ -48,7 +48,7 @@ export PGUSER=postgres
 
 # Offers that are live; the rows come past the triggers, or they would all be compared first.
 sql 'alter table shop.product disable trigger all' \
-	"insert into shop.product select 'SKU-' || lpad(i::text, 7, '0'), 10, 5 from generate_series(1, $MOST) as i" \
+	"insert into shop.product select 'SKU-' || lpad(i::text, 7, '0'), 10, 5 from generate_series(1, $MOST + 1) as i" \
 	'insert into amzmp.product (account_id, source_id, sku, price, quantity)
 	 select s.account_id, s.source_id, p.sku, p.price, p.stock from amzmp.source as s, shop.product as p' \
 	"insert into amzmp.inventory (account_id, sku, listed, desired_quantity, remote_quantity, submitted_quantity)
@@ -64,7 +64,7 @@ sql 'vacuum analyze' checkpoint
 arrival()
 {
 	local begun
-	sql "update shop.product set price = price + 1 where sku <= 'SKU-' || lpad('$1', 7, '0')" >/dev/null
+	sql "update shop.product set price = price + 1 where ${2:-sku <= 'SKU-' || lpad('$1', 7, '0')}" >/dev/null
 	begun=$(clock_us)
 	until [ "$(sql "select not exists (select from amzmp._sources_changed()) and not exists (select from amzmp.listing where price_differs)")" = t ]; do
 		sleep 0.05
@@ -75,11 +75,12 @@ arrival()
 for size in $SIZES; do
 	prices=${size%:*}
 	factor=${size#*:}
-	# every bucket is full, there and here
 	control POST settings "{\"time_scale\": $factor}" >/dev/null
-	control POST rates/reset '{}' >/dev/null
 	sql "update amzmp.account set time_scale = $factor"
-	sleep $((300 / factor / 60 + 1))
+	# one more price, so that the buckets know of the new factor; then all are full, there and here
+	arrival "$((MOST + 1))" "sku = 'SKU-' || lpad('$((MOST + 1))', 7, '0')" >/dev/null
+	control POST rates/reset '{}' >/dev/null
+	sleep $((60 / factor + 2))
 	begun_s=$EPOCHREALTIME
 	took=$(arrival "$prices")
 	best=$(soonest "$prices" | awk -v s="$factor" '{ print 1000 * $1 / s }')

@@ -220,6 +220,34 @@ select ok((select i.quantity_differs from amzmp.inventory as i where i.sku = 'P0
 select ok(exists (select from amzmp.request where operation = 'patchListingsItem' and subject = 'P012'), 'by a single call');
 select ok(exists (select from amzmp.request where operation = 'searchListingsItems' and params -> 'identifiers' ? 'P012'), 'and read back');
 
+/* ---- taken back while a feed is under way ---- */
+
+update amzmp.listing set remote_price = desired_price, in_flight_price = null, in_flight_request = null;
+update amzmp.inventory set remote_quantity = desired_quantity, in_flight_quantity = null, in_flight_request = null;
+delete from amzmp.request;
+delete from amzmp.feed;
+delete from amzmp.feed_message;
+delete from amzmp.document;
+delete from amzmp.document_chunk;
+select amzmp.set('seller', 'on_remove', 'delete') \g /dev/null
+select shop('P' || lpad(i::text, 3, '0'), 15, 9) from generate_series(21, 30) as i \g /dev/null
+delete from amzmp.request;
+select submit_feed() \g /dev/null
+select is(amzmp._pending('settled') is not null, true, 'settled waits for feeds');
+select amzmp.unpublish('DE', '{P021,P022}') \g /dev/null
+select results_eq($$select sku from claim('deleteListingsItem')$$, $$values ('P021'), ('P022')$$, 'what is taken back is deleted past the feed');
+select answer('deleteListingsItem', 200, '{"sku": "?", "status": "ACCEPTED", "submissionId": "d1", "issues": []}') \g /dev/null
+select is((select state from amzmp.listing where sku = 'P021'), 'removed', 'and is gone');
+update amzmp.listing set wanted = true, state = 'queued' where sku = 'P022';
+select amzmp._plan_puts(:account_id, :de, '{P022}', null) \g /dev/null
+select is_empty($$select subject from amzmp.request where operation = 'putListingsItem'$$, 'what is wanted again waits for the feed');
+select report('[]', 10) \g /dev/null
+select is((select state_reason from amzmp.listing where sku = 'P021'), 'a feed that was under way may have brought it back', 'the feed may bring it back');
+select ok(exists (select from amzmp.request where operation = 'deleteListingsItem' and subject = 'P021'), 'so it is deleted again');
+select ok((select params -> 'identifiers' ? 'P022' from amzmp.request where operation = 'searchListingsItems' and state = 'due' limit 1),
+    'and what waited is read, and goes on from there');
+select amzmp.set('seller', 'on_remove', null) \g /dev/null
+
 /* ---- fatal, and no more feeds for a while ---- */
 
 update amzmp.listing set remote_price = desired_price;
