@@ -109,7 +109,8 @@ where name in ('GET_FLAT_FILE_RETURNS_DATA_BY_RETURN_DATE', 'GET_CSV_MFN_PRIME_R
     'GET_FBA_FULFILLMENT_CUSTOMER_RETURNS_DATA');
 
 /*
- * The flow. A report covers the last weeks, the first one all that the setting refund_start or Amazon's longest range lets.
+ * The flow. A report covers the last weeks, the first one all that the setting refund_start or Amazon's longest range (60 days)
+ * lets. It reaches to its own making, so that no clock matters.
  */
 create function amzmp._flow_get_refund_orders(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
@@ -129,7 +130,7 @@ begin
         return;
     end if;
     perform amzmp._request_report(acc, 0, t.name,
-        greatest(clock - case when x.known then interval '21 days' else interval '60 days' end,
+        greatest(clock - case when x.known then interval '21 days' else interval '59 days' end,
             amzmp._setting_timestamp(acc, 0, 'refund_start')),
         null, '{}', jsonb_build_object('flow_run', flow_run_id))
     from amzmp.report_type as t
