@@ -213,6 +213,8 @@ begin
         reason = coalesce(_end_report.reason, x.reason),
         ended_at = now()
     where (x.account_id, x.report_id) = (report.account_id, report.report_id);
+    delete from amzmp.report_token as t
+    where (t.account_id, t.report_id) = (report.account_id, report.report_id);
     perform amzmp._log(report.account_id, report.channel_id,
         case when state in ('applied', 'downloaded', 'cancelled') then 'info' else 'warning' end,
         'report', report.report_id::text, format('%s %s%s', report.type, state, ': ' || reason));

@@ -178,6 +178,46 @@ $$;
 select amzmp._expose('amzmp._poll_report(text, bigint)', 'amzmp_operator',
     'Ask for the state of a report now. False when it is not waiting for Amazon.');
 
+/*
+ * A report that is there already: made by Amazon itself (settlements), by a schedule there, or in the seller's portal.
+ */
+create function amzmp._fetch_report(account_or_channel text, type text, amazon_report_id text)
+    returns bigint
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    target record;
+    r amzmp.report;
+begin
+    select * into target from amzmp._resolve(account_or_channel);
+    target.channel_id := amzmp._check_report(target.account_id, target.channel_id, type, null, null, '{}');
+    if coalesce(amazon_report_id, '') !~ '^[0-9]{1,40}$' then
+        perform amzmp._fail('AZ202', format('%L is not Amazon''s id of a report', amazon_report_id), null,
+            format('select amzmp.call(%L, ''getReports'', %L); lists them.', account_or_channel, jsonb_build_object('reportTypes', jsonb_build_array(type))));
+    end if;
+    perform from amzmp.account as a where a.account_id = target.account_id for no key update;
+    select x.* into r
+    from amzmp.report as x
+    where (x.account_id, x.amazon_report_id) = (target.account_id, _fetch_report.amazon_report_id);
+    if r.report_id is null then
+        insert into amzmp.report as x (account_id, channel_id, type, marketplace_ids, state, amazon_report_id, submitted_at, cause)
+        values (target.account_id, target.channel_id, type, '{}', 'in_queue', amazon_report_id, now(),
+            jsonb_build_object('role', amzmp._caller(), 'at', now(), 'verb', 'fetch_report'))
+        returning x.* into r;
+        perform amzmp._poll_report(r);
+        perform amzmp._poll_report_now(r.account_id, r.report_id);
+    end if;
+    return r.report_id;
+end
+$$;
+
+select amzmp._expose('amzmp._fetch_report(text, text, text)', 'amzmp_operator',
+    'Fetch a report that Amazon has already, by Amazon''s id of it: one that Amazon makes itself (settlements), or one made in the seller''s portal. Returns its number in amzmp.report.');
+
 create function amzmp._cancel_report(account text, report_id bigint)
     returns void
     language plpgsql

@@ -312,6 +312,14 @@ set local role reports_buyer;
 select is((select r.cells ->> 'name' from amzmp.report_rows('seller', :secret) as r), 'Jane Roe', 'but those who may');
 reset role;
 
+/* ---- one that is there already ---- */
+
+select amzmp.fetch_report('seller', 'GET_TEST', '987654') as there \gset
+select is(amzmp.fetch_report('seller', 'GET_TEST', '987654'), :there::bigint, 'a report that Amazon has is fetched once');
+select poll('DONE', 'there'), downloaded(e'a\n1\n') \g /dev/null
+select results_eq($$select state, rows from amzmp.report where report_id = (report()).report_id$$, $$values ('applied', 1::bigint)$$, 'and taken like any other');
+select throws_ok($$select amzmp.fetch_report('seller', 'GET_TEST', 'x')$$, 'AZ202', null, 'by Amazon''s id');
+
 /* ---- again and again ---- */
 
 select amzmp.schedule_report('seller', 'GET_TEST', '6 hours', '3 days') \g /dev/null
