@@ -89,3 +89,34 @@ figure 'the script by hand, a commit a page of 100' "$in_pages" /s ''
 figure 'bare COPY of the flattened rows, with primary keys' "$copied" /s ''
 figure 'import ÷ the script by hand' "$(awk -v a="$imported" -v b="$by_hand" 'BEGIN { printf "%.2f", a / b }')" '' '>= 5'
 figure 'import ÷ bare COPY' "$(awk -v a="$imported" -v b="$copied" 'BEGIN { printf "%.3f", a / b }')" '' '>= 0.08'
+
+# One order after the other is placed and announced; the clock stops when the shop's own row is committed.
+sql "create role seller login" "grant amzmp_admin to seller" "create schema shop authorization seller"
+PGUSER=seller sql "create table shop.product (sku text primary key, price numeric(12,2) not null, stock integer not null)" \
+	"insert into shop.product select 'SOON-' || i, 10, 10000 from generate_series(1, 10) i" \
+	"create table shop.sale (amazon_order_id text primary key)" \
+	"create function shop.take(account_id bigint, amazon_order_id text) returns text language sql as
+		'insert into shop.sale values (amazon_order_id) returning amazon_order_id'" \
+	"select amzmp.attach_source('shop', 'shop.product')" "select amzmp.reduce_stock('shop', 'shop.product')" \
+	"select amzmp.deliver_orders_to('shop-de', 'shop.take(bigint, text)')" \
+	"select amzmp.set_queue('shop', '$QUEUE_ARN', access_key_id => 'AKIDEXAMPLE', secret_access_key => 'of the bench')" \
+	"select amzmp.subscribe('shop', '{ORDER_CHANGE}')" >/dev/null
+sql_becomes 60 "select string_agg(state, ' ') from amzmp.subscription" active
+sql_becomes 120 "select exists (select from amzmp.task where kind in ('deliver', 'import'))" f
+
+# A session that looks for the row each millisecond or so, and says when it is there.
+watch_for()
+{
+	sql "do \$\$ begin
+		while not exists (select from shop.sale where amazon_order_id = '$1') loop
+			perform pg_sleep(0.002);
+		end loop; end \$\$"
+}
+for ((i = 1; i <= ANNOUNCED; i++)); do
+	began=$(clock_us)
+	order=$(control POST orders "{\"items\": [{\"sku\": \"SOON-$((i % 10 + 1))\", \"quantity\": 1}]}" | grep -o '"orderId":"[^"]*"' | cut -d'"' -f4)
+	watch_for "$order"
+	awk -v us=$(($(clock_us) - began)) 'BEGIN { printf "%.3f\n", us / 1e6 }'
+done >"$RUN/lags"
+figure "placed → the shop's own row, median of $ANNOUNCED" "$(percentile 50 <"$RUN/lags")" s '<= 1'
+figure "placed → the shop's own row, 95th percentile" "$(percentile 95 <"$RUN/lags")" s ''
