@@ -309,6 +309,7 @@ begin
     perform amzmp._acknowledge_delivered(acc, id);
     perform amzmp._settle_cancellations(acc, array[id]);
     perform amzmp._queue_shipment_rows(acc, array[id]);
+    perform amzmp._queue_follow_ups(acc, array[id]);
 end
 $$;
 

@@ -53,6 +53,8 @@ create table amzmp.orders (
     accepted_at timestamptz,
     delivered_number text,
     delivered_at timestamptz,
+    followed_up_at timestamptz,
+    follow_up_failure text,
     arrived_at timestamptz,
     personal_purged_at timestamptz,
     imported_at timestamptz not null default now(),
@@ -111,6 +113,8 @@ comment on column amzmp.orders.short_stock is 'Did it take more than the shop ha
 comment on column amzmp.orders.accepted_at is 'When a person let it go on although it was held for its stock or a product not for sale.';
 comment on column amzmp.orders.delivered_number is 'The shop''s own number of the order, as its delivery function returned it.';
 comment on column amzmp.orders.delivered_at is 'When the shop''s delivery function took the order.';
+comment on column amzmp.orders.followed_up_at is 'When the shop''s function of follow_up_with was done with it.';
+comment on column amzmp.orders.follow_up_failure is 'Why that function failed, without personal data.';
 comment on column amzmp.orders.arrived_at is 'When the last package was seen delivered at the buyer''s.';
 comment on column amzmp.orders.personal_purged_at is 'When the buyer''s personal data was removed.';
 comment on column amzmp.orders.imported_at is 'When the order was first imported.';
@@ -288,19 +292,20 @@ create table amzmp.order_hook (
     registered_by name not null,
     registered_at timestamptz not null default now(),
     primary key (account_id, channel_id, kind),
-    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery', 'cancellation', 'return')),
+    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery', 'cancellation', 'return', 'follow_up')),
     constraint order_hook_target_check check (
         kind = 'stock' and channel_id = 0 and num_nonnulls(function_name, relation_name) = 1
             and num_nonnulls(relation_name, key_column, stock_column) in (0, 3)
         or kind = 'item' and channel_id = 0 and function_name is not null and relation_name is null
-        or kind in ('delivery', 'cancellation', 'return') and channel_id <> 0 and function_name is not null and relation_name is null
+        or kind in ('delivery', 'cancellation', 'return', 'follow_up') and channel_id <> 0
+            and function_name is not null and relation_name is null
     )
 );
 
 comment on table amzmp.order_hook is 'The shop''s functions and columns that imported orders are handed to, and the role as which that is done.';
 comment on column amzmp.order_hook.account_id is 'The account.';
 comment on column amzmp.order_hook.channel_id is 'The channel whose orders, cancellations or returns are handed over; 0 for the account''s stock and items.';
-comment on column amzmp.order_hook.kind is 'stock (reduce_stock), item (create_items_with), delivery (deliver_orders_to), cancellation (cancel_orders_with) or return (deliver_returns_to).';
+comment on column amzmp.order_hook.kind is 'stock (reduce_stock), item (create_items_with), delivery (deliver_orders_to), cancellation (cancel_orders_with), return (deliver_returns_to) or follow_up (follow_up_with).';
 comment on column amzmp.order_hook.run_as is 'The role as which it is done.';
 comment on column amzmp.order_hook.function_name is 'The function, quoted and with its schema.';
 comment on column amzmp.order_hook.relation_name is 'The table or view whose stock is written, quoted and with its schema.';

@@ -68,5 +68,34 @@ set local role orders_reader;
 select is_empty(format($$select from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id), 'of the accounts that he may see');
 reset role;
 
+/* ---- after the delivery ---- */
+
+create table orders_test.invoice (amazon_order_id text);
+grant insert, select on orders_test.invoice to orders_shop;
+create function orders_test.take(account_id bigint, amazon_order_id text) returns text language sql as 'select amazon_order_id';
+create function orders_test.bill(account_id bigint, amazon_order_id text) returns void language plpgsql as $$
+begin
+    insert into orders_test.invoice values (amazon_order_id);
+    if amazon_order_id like '502-%' and (select count(*) from orders_test.invoice i where i.amazon_order_id like '502-%') = 1
+        and current_setting('orders_test.printer', true) is distinct from 'on' then
+        raise exception 'no paper for Quartermain';
+    end if;
+end $$;
+grant execute on function orders_test.take(bigint, text), orders_test.bill(bigint, text) to orders_shop;
+select amzmp.follow_up_with('orders_DE', 'orders_test.bill(bigint, text)', run_as => 'orders_shop'),
+       amzmp.deliver_orders_to('orders_DE', 'orders_test.take(bigint, text)', run_as => 'orders_shop') \g /dev/null
+select work(:account_id) \g /dev/null
+select results_eq('select amazon_order_id from orders_test.invoice order by 1', array['501-0000001-0000001', '501-0000002-0000002'],
+    'each order is followed up, once the shop has it');
+select arrives(:account_id, an_order('502-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('21', 'MUG', 1, 0, 1)), address('Bayern'))) \g /dev/null
+select results_eq($$select import_state, followed_up_at is null, follow_up_failure from amzmp.orders where amazon_order_id like '502-%'$$,
+    $$values ('delivered', true, 'no paper for … (P0001)')$$, 'a failure leaves the order in the shop, and says why without the buyer''s data');
+select is((select count(*) from orders_test.invoice i where i.amazon_order_id like '502-%'), 0::bigint, 'what the function had written is undone');
+set local orders_test.printer = 'on';
+select is(amzmp.follow_up('orders_DE'), 1, 'it is tried again on demand');
+select work(:account_id) \g /dev/null
+select is((select count(*) from orders_test.invoice), 3::bigint, 'and then done');
+select is(amzmp.follow_up('orders_DE', '{501-0000001-0000001}'), 0, 'never twice');
+
 select * from finish();
 rollback;
