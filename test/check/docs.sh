@@ -30,7 +30,7 @@ known_names()
 
 for document in README.md CHANGELOG.md doc/*.md; do
 	unknown=$(grep -oE '\<amzmp\.[a-z_]+\>' "$document" | sed 's/^amzmp\.//' | sort -u |
-		grep -v '_xxx$' | grep -vxFf <(known_names) || true)
+		grep -v '_xxx' | grep -vxFf <(known_names) || true)
 	is "$unknown" '' "$document: every amzmp.… that it names exists"
 	# A link to another document, or to a heading in it, without what only a browser needs.
 	broken=
