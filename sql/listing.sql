@@ -180,6 +180,7 @@ create table amzmp.listing (
     desired_details jsonb,
     in_flight_details jsonb,
     remote_details jsonb,
+    remote_details_at timestamptz,
     sends_details boolean not null default true,
     details_differ boolean not null
         generated always as (wanted and sends_details and state in ('pending', 'live', 'live_with_issues', 'deactivated', 'off_sale')
@@ -249,6 +250,7 @@ comment on column amzmp.listing.sends_price is 'Is the price kept up to date? A 
 comment on column amzmp.listing.desired_details is 'Condition and its note, list price, shipping template, where the shop or a rule names them. Null: nothing was ever named.';
 comment on column amzmp.listing.in_flight_details is 'Details in a request whose answer is awaited.';
 comment on column amzmp.listing.remote_details is 'Details that Amazon accepted last. Null: unknown.';
+comment on column amzmp.listing.remote_details_at is 'When Amazon accepted details last.';
 comment on column amzmp.listing.sends_details is 'Are the details kept up to date? A rule''s send says.';
 comment on column amzmp.listing.details_differ is 'Are there details to send?';
 comment on column amzmp.listing.recompute_at is 'When what is wanted changes by the clock: a sale ends, a rate grows old. Null: never.';

@@ -166,7 +166,8 @@ begin
         channel_id, cause)
     select _look.account_id, b.operation, 60, _look.not_before, b.params || jsonb_build_object(
             'sellerId', a.seller_id, 'marketplaceIds', jsonb_build_array(m.marketplace_id), 'issueLocale', m.language,
-            'includedData', '["summaries", "issues", "offers", "fulfillmentAvailability"]'::jsonb),
+            'includedData', '["summaries", "issues", "offers", "fulfillmentAvailability"]'::jsonb
+                || case when amzmp._names_template(_look.account_id, _look.channel_id, _look.skus) then '["attributes"]'::jsonb else '[]' end),
         '_handle_read', 'listings', _look.channel_id::text, _look.channel_id, _look.cause
     from (
         select 'searchListingsItems' as operation,
@@ -194,6 +195,7 @@ create type amzmp.seen_listing as (
     quantity integer,
     by_amazon boolean,
     issues jsonb,
+    attributes jsonb,
     seen_at timestamptz
 );
 
@@ -224,7 +226,7 @@ as $$
         jsonb_path_query_first(i.item,
             '$.fulfillmentAvailability[*] ? (@.fulfillmentChannelCode == "DEFAULT").quantity')::integer,
         jsonb_path_exists(i.item, '$.fulfillmentAvailability[*] ? (@.fulfillmentChannelCode starts with "AMAZON")'),
-        coalesce(i.item -> 'issues', '[]'), a.answered_at
+        coalesce(i.item -> 'issues', '[]'), i.item -> 'attributes', a.answered_at
     from unnest(answers) as a
     join amzmp.channel as c on (c.account_id, c.channel_id) = ((a.request).account_id, (a.request).channel_id)
     cross join lateral (select jsonb_build_object('here', c.marketplace_id) as here) as h
@@ -260,6 +262,7 @@ begin
     perform amzmp._observe(account_id, seen);
     perform amzmp._note_seen(account_id, seen);
     perform amzmp._check_fulfillment(account_id, seen);
+    perform amzmp._check_templates(account_id, seen);
     perform amzmp._keep_issues(account_id, array(
             select (s.channel_id, s.sku, s.issues, s.seen_at)::amzmp.issue_report from unnest(seen) as s
         ));

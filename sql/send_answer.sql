@@ -87,6 +87,7 @@ begin
             when p.accepted then coalesce(l.in_flight_terms, l.remote_terms)
             when not p.unknown then l.remote_terms
         end,
+        remote_details_at = case when l.in_flight_details is not null and v.accepted then a.answered_at else l.remote_details_at end,
         remote_details = case
             when l.in_flight_details is null or not v.accepted and not v.unknown then l.remote_details
             when v.accepted then l.in_flight_details

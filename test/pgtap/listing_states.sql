@@ -111,5 +111,21 @@ select results_eq($$select sku, desired_quantity from amzmp.inventory where sku 
     'whenever it is computed');
 select is((select array_agg(sku) from claim('patchListingsItem') where sku like 'TEA%'), '{TEA}', 'Amazon is told of the other one only');
 
+/* ---- shipping templates ---- */
+
+select live('POT', 20, 2) \g /dev/null
+select amzmp.set_rule('DE', '{"shipping_template": "big", "shipping_map": {"big": "id-1"}}', 'POT') \g /dev/null
+select count(*) from claim('patchListingsItem') \g /dev/null
+select accept('patchListingsItem') \g /dev/null
+update amzmp.listing set remote_details_at = now() - interval '1 hour' where sku = 'POT';
+select amzmp.verify('DE', '{POT}') \g /dev/null
+select ok((select params -> 'includedData' ? 'attributes' from claim('searchListingsItems')), 'where a template is wanted, attributes are read');
+select answer('searchListingsItems', 200, items(item('POT', '["BUYABLE"]', 'B000000001', 20, 2)
+    || '{"attributes": {"merchant_shipping_group": [{"marketplace_id": "A1PA6795UKMFR9", "value": "id-0"}]}}')) \g /dev/null
+select is((select body #> '{patches,0,value}' from claim('patchListingsItem') where sku = 'POT'),
+    '[{"value": "id-1", "marketplace_id": "A1PA6795UKMFR9"}]', 'a template that was changed there is set right');
+select is((select message from amzmp.activity where subject = 'POT' and message like '%template%'),
+    'Amazon has shipping template id-0, accepted was id-1', 'and told');
+
 select * from finish();
 rollback;
