@@ -432,77 +432,48 @@ begin
 end
 $$;
 
+-- The same in the type that its definition has. (Without a search_path of their own, so that they become a part of the caller.)
 create function amzmp._setting_text(account_id bigint, channel_id bigint, name text)
     returns text
-    language plpgsql
+    language sql
     stable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
     return amzmp._setting_value(account_id, channel_id, name) #>> '{}';
-end
-$$;
 
 create function amzmp._setting_int(account_id bigint, channel_id bigint, name text)
     returns integer
-    language plpgsql
+    language sql
     stable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
     return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::integer;
-end
-$$;
 
 create function amzmp._setting_numeric(account_id bigint, channel_id bigint, name text)
     returns numeric
-    language plpgsql
+    language sql
     stable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
     return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::numeric;
-end
-$$;
 
 create function amzmp._setting_bool(account_id bigint, channel_id bigint, name text)
     returns boolean
-    language plpgsql
+    language sql
     stable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
     return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::boolean;
-end
-$$;
 
 create function amzmp._setting_interval(account_id bigint, channel_id bigint, name text)
     returns interval
-    language plpgsql
+    language sql
     stable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
     return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::interval;
-end
-$$;
 
 create function amzmp._setting_timestamp(account_id bigint, channel_id bigint, name text)
     returns timestamptz
-    language plpgsql
+    language sql
     stable
     parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
     return (amzmp._setting_value(account_id, channel_id, name) #>> '{}')::timestamptz;
-end
-$$;
 
 create function amzmp._setting_list(account_id bigint, channel_id bigint, name text)
     returns text[]
