@@ -54,6 +54,9 @@ insert into amzmp.rule_parameter (name, facet, type, choices, description)
 values ('fulfillment', 'stock', 'text', '{merchant,amazon,switch}',
         'Who ships: merchant, amazon, or switch: Amazon while its warehouses have stock, else the merchant.');
 
+-- Most accounts have no such rule, and are to notice that at once.
+create index rule_fulfillment on amzmp.rule (account_id) where compiled ? 'fulfillment';
+
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
 values
     (true, 'amazon_stock_return', 'account', 'integer', 'Back to Amazon''s stock from', '5', 1, 1000000,
