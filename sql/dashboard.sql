@@ -2,6 +2,9 @@
  * dashboard.sql
  *	  Each channel at a glance, and the catalogue's SKUs that are not for sale with the reason. How the figures are kept is
  *	  in figure.sql.
+ *
+ * The branch for channels that are not counted yet is nearly never run, and makes the estimated cost as large as the
+ * tables. Where that is beyond jit_above_cost the server compiles the query each time; readers had better turn jit off.
  */
 create view amzmp.dashboard
     with (security_invoker = true)
