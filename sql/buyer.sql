@@ -76,7 +76,7 @@ select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_reader, amzmp_buyer_da
     'Opens the personal data of the orders named, of one account. Needs the role amzmp_buyer_data; every call is written to the server''s log. Orders without such data (not sent by Amazon, or removed after its time) give no row.');
 
 /*
- * All that is stored about orders, for a buyer who asks for his data: the orders with their lines, packages and shipments,
+ * All that is stored about orders, for a buyer who asks for his data: the orders with their lines, packages, shipments, returns and refunds,
  * and what is sealed.
  */
 create function amzmp._export_buyer(account text, order_ids text[]) returns jsonb
@@ -96,6 +96,14 @@ begin
                                    from amzmp.order_package p where p.account_id = acc and p.amazon_order_id = o.amazon_order_id),
                     'shipments', (select coalesce(jsonb_agg(to_jsonb(s) - 'account_id' - 'amazon_order_id' order by s.package_reference), '[]')
                                     from amzmp.shipment s where s.account_id = acc and s.amazon_order_id = o.amazon_order_id),
+                    'cancellation', (select to_jsonb(c) - 'account_id' - 'amazon_order_id'
+                                       from amzmp.cancellation c where c.account_id = acc and c.amazon_order_id = o.amazon_order_id),
+                    'returns', (select coalesce(jsonb_agg(to_jsonb(r) - 'account_id' - 'amazon_order_id' order by r.return_key), '[]')
+                                  from amzmp.return_item r where r.account_id = acc and r.amazon_order_id = o.amazon_order_id),
+                    'refunds', (select coalesce(jsonb_agg(to_jsonb(r) - 'account_id' - 'amazon_order_id' order by r.created_at), '[]')
+                                  from amzmp.refund r where r.account_id = acc and r.amazon_order_id = o.amazon_order_id),
+                    'invoices', (select coalesce(jsonb_agg(to_jsonb(n) - 'account_id' - 'amazon_order_id' order by n.created_at), '[]')
+                                   from amzmp.invoice n where n.account_id = acc and n.amazon_order_id = o.amazon_order_id),
                     'personal', (select amzmp._open(b.sealed, 'buyer', acc || '/' || o.amazon_order_id)::jsonb
                                    from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = o.amazon_order_id),
                     'raw', (select amzmp._open(b.raw, 'order', acc || '/' || o.amazon_order_id)::jsonb

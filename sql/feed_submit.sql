@@ -287,6 +287,8 @@ begin
             perform amzmp._feed_submitted(f, found_ids[1]);
         elsif f.looks < 2 then
             perform amzmp._look_for_feed(f, a);
+        elsif (select t.sent_once from amzmp.feed_type as t where t.name = f.type) then
+            perform amzmp._end_feed(f, 'stuck', 'the answer was lost, and Amazon shows no such feed');
         else
             update amzmp.feed as x
             set looks = 0

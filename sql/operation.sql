@@ -315,6 +315,7 @@ create table amzmp.feed_type (
     replaces_operation_plan boolean not null default false,
     content_type text not null,
     personal boolean not null default false,
+    sent_once boolean not null default false,
     pause interval,
     build_function text,
     result_function text,
@@ -332,6 +333,7 @@ comment on column amzmp.feed_type.burst is 'Most submissions at once.';
 comment on column amzmp.feed_type.replaces_operation_plan is 'Does its plan take the place of createFeed''s, or come on top of it?';
 comment on column amzmp.feed_type.content_type is 'What its documents are.';
 comment on column amzmp.feed_type.personal is 'Do its documents hold buyers'' data? They are sealed then.';
+comment on column amzmp.feed_type.sent_once is 'Would it do harm to send one twice? Then one whose creation was not answered, and which Amazon does not show, counts as stuck, and a person decides.';
 comment on column amzmp.feed_type.pause is 'Shortest time from one feed of a channel to the next, which also waits for the end of the one before; null: none.';
 comment on column amzmp.feed_type.build_function is 'The inner function that writes the document; null where amzmp makes no such feeds.';
 comment on column amzmp.feed_type.result_function is 'The inner function that applies Amazon''s report.';

@@ -10,7 +10,7 @@
  * Amazon does what a refund says each time that it is sent, and has no key of its own against that. So a refund has one
  * here, such as the number of the shop's credit memo: asking for it again changes nothing. It goes by a feed of type
  * POST_PAYMENT_ADJUSTMENT_DATA, is in one feed only, and is never queued again by itself unless Amazon has surely not seen
- * it. Where that is not known (the feed was fatal or stuck) Amazon's books decide: the order's transactions are read
+ * it. Where that is not known (the feed was fatal or stuck, or its creation was not answered) Amazon's books decide: the order's transactions are read
  * until the refund is found among them (finance.sql).
  */
 create table amzmp.refund (

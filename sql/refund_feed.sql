@@ -160,7 +160,8 @@ comment on function amzmp._end_adjustments(amzmp.feed) is 'Inner: a feed of refu
 update amzmp.feed_type
 set build_function = '_build_adjustments',
     result_function = '_judge_adjustments',
-    end_function = '_end_adjustments'
+    end_function = '_end_adjustments',
+    sent_once = true
 where name = 'POST_PAYMENT_ADJUSTMENT_DATA';
 
 /*

@@ -117,6 +117,15 @@ is "$(at_amazon "$third" refunded)" 1190 'and nothing was sent twice'
 control DELETE faults >/dev/null
 seller "select amzmp.set('shop', 'feed_deadline', '6 hours')" >/dev/null
 
+# the submission never reached Amazon: that is not known here, so a person decides
+fourth=$(place '{"items": [{"sku": "S-3", "quantity": 1, "price": 11.9}]}')
+control POST faults '{"operation": "createFeed", "kind": "drop_before"}' >/dev/null
+seller "select amzmp.refund_order('shop', '$fourth', 'CM-4')" >/dev/null
+becomes "select state from amzmp.refund where refund_key = 'CM-4'" unknown 'a lost submission that Amazon does not show is not repeated'
+seller "select amzmp.resend_refund('shop', '$fourth', 'CM-4', not_applied => true)" >/dev/null
+becomes "select state || ' ' || tries from amzmp.refund where refund_key = 'CM-4'" 'accepted 2' 'but by somebody who has looked'
+is "$(at_amazon "$fourth" refunded)" 1190 'once'
+
 # ---- returns
 
 fba=$(place '{"fulfilled_by": "AMAZON", "items": [{"sku": "S-4", "quantity": 1}]}')
