@@ -76,8 +76,8 @@ select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_reader, amzmp_buyer_da
     'Opens the personal data of the orders named, of one account. Needs the role amzmp_buyer_data; every call is written to the server''s log. Orders without such data (not sent by Amazon, or removed after its time) give no row.');
 
 /*
- * All that is stored about orders, for a buyer who asks for his data: the orders with their lines, packages, shipments, returns and refunds,
- * and what is sealed.
+ * All that is stored about orders, for a buyer who asks for his data: the orders with their lines, packages, shipments,
+ * returns and refunds, and what is sealed.
  */
 create function amzmp._export_buyer(account text, order_ids text[]) returns jsonb
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
