@@ -50,9 +50,19 @@ sql "do \$\$begin for i in 1 .. $ACCOUNTS loop
 started=$(sql 'select clock_timestamp()')
 sleep $((3600 / SCALE))
 ended=$(sql 'select clock_timestamp()')
-note "sender: $(cpu_of 'amzmp sender') s of processor time, $(memory_of 'amzmp sender') MB; runners: $(cpu_of 'amzmp runner') s, $(memory_of 'amzmp runner') MB"
+runner_cpu=$(cpu_of 'amzmp runner')
+sender_cpu=$(cpu_of 'amzmp sender')
+note "sender: $sender_cpu s of processor time, $(memory_of 'amzmp sender') MB; runners: $runner_cpu s, $(memory_of 'amzmp runner') MB"
 runs=$(sql "select count(*) from amzmp.flow_run where started_at between '$started' and '$ended'")
 figure 'runs of flows' "$(awk -v n="$runs" -v s=$((3600 / SCALE)) 'BEGIN { printf "%.0f", n / s }')" /s ''
+
+# What is sure even where others use the machine: processor time, and how many accounts fill a processor in their real hours.
+hourly=$(sql "select sum(60.0 / case split_part(s.every, ' ', 1) when '*' then 1 else substr(split_part(s.every, ' ', 1), 3)::int end)
+	from amzmp.account_flow f join amzmp.flow_schedule s using (flow) join amzmp.account a using (account_id)
+	where f.enabled and a.name = 'a1' and s.every ~ '^(\*|\*/[0-9]+) \* \* \* \*$'")
+figure 'processor time of the runner for one run' "$(awk -v c="$runner_cpu" -v n="$runs" 'BEGIN { printf "%.2f", c / n * 1000 }')" ms ''
+figure 'accounts that keep one processor of the runner busy' \
+	"$(awk -v c="$runner_cpu" -v n="$runs" -v h="$hourly" 'BEGIN { printf "%.0f", 3600 / (c / n * h) }')" '' '>= 5000'
 
 # Between two runs of a flow, or the last and the end, lie at most two of its periods.
 late=$(sql "with expected as (
