@@ -116,8 +116,8 @@ list_hook(const char *name, void *value, void *arg)
 	const Hook *hook = value;
 
 	json_object_set_new(arg, name,
-						json_pack("{s:I, s:i, s:i, s:O}", "count", (json_int_t) json_array_size(hook->received), "refused",
-								  hook->refused, "repeated", hook->repeated, "received", hook->received));
+						json_pack("{s:I, s:i, s:i, s:O}", "count", (json_int_t) json_array_size(hook->received),
+								  "refused", hook->refused, "repeated", hook->repeated, "received", hook->received));
 	return true;
 }
 

@@ -64,7 +64,8 @@ mail_expect(const char *wanted_user, const char *wanted_password)
 void
 mail_fail(const char *at, int64_t code, int64_t count)
 {
-	json_array_append_new(failures, json_pack("{s:s, s:I, s:I}", "at", at, "code", (json_int_t) code, "count", (json_int_t) count));
+	json_array_append_new(failures,
+						  json_pack("{s:s, s:I, s:I}", "at", at, "code", (json_int_t) code, "count", (json_int_t) count));
 }
 
 json_t *
@@ -421,8 +422,8 @@ mail_start(const char *certificate, const char *key)
 			return -1;
 	}
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (listener < 0 || bind(listener, (struct sockaddr *) &address, sizeof(address)) != 0 || listen(listener, 64) != 0 ||
-		getsockname(listener, (struct sockaddr *) &address, &length) != 0 ||
+	if (listener < 0 || bind(listener, (struct sockaddr *) &address, sizeof(address)) != 0 ||
+		listen(listener, 64) != 0 || getsockname(listener, (struct sockaddr *) &address, &length) != 0 ||
 		pthread_create(&thread, NULL, accept_all, NULL) != 0)
 		return -1;
 	pthread_detach(thread);
