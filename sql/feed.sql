@@ -41,7 +41,7 @@ where o.name = 'createFeed'
 
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
 values
-    (true, 'bulk_feeds', 'account', 'boolean', 'Large changes by feed', 'false', null, null,
+    (true, 'bulk_feeds', 'account', 'boolean', 'Large changes by feed', 'true', null, null,
         'Large changes of prices and rising stock go to Amazon as feeds, beside single calls, where that is sooner.'),
     (true, 'feed_chunk', 'account', 'integer', 'Messages in a feed', '25000', 1, 25000,
         'The most SKUs that one feed carries. Amazon takes 25,000.'),

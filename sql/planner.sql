@@ -119,8 +119,9 @@ begin atomic
     ) as w;
 end;
 
--- How many more single calls may be queued before feeds are the better way; null: any number.
-create function amzmp._patch_room(account_id bigint)
+-- How many more single calls may be queued before feeds are the better way; null: any number, or the few that are asked
+-- for, which are worth no feed.
+create function amzmp._patch_room(account_id bigint, asked bigint)
     returns bigint
     language plpgsql
     stable
@@ -128,12 +129,13 @@ create function amzmp._patch_room(account_id bigint)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    least_feed constant bigint := amzmp._setting_int(account_id, 0, 'feed_minimum');
     room bigint;
 begin
-    if not coalesce(amzmp._setting_bool(account_id, 0, 'bulk_feeds'), false) or amzmp._no_feeds(account_id) is not null then
+    if asked + amzmp._patches_waiting(account_id, least_feed) <= least_feed or amzmp._no_feeds(account_id) is not null then
         return null;
     end if;
-    room := greatest(amzmp._setting_int(account_id, 0, 'feed_minimum'),
+    room := greatest(least_feed,
         amzmp._patch_rate(account_id) * (amzmp._feed_pace(account_id)).base);
     return greatest(room - amzmp._patches_waiting(account_id, room), 0);
 end

@@ -313,7 +313,7 @@ as $$
 #variable_conflict use_column
 declare
     differing constant text[] := coalesce(_plan_sends.skus, amzmp._differing_skus(_plan_sends.account_id));
-    room constant bigint := case when bulk then amzmp._patch_room(account_id) end;
+    room constant bigint := case when bulk then amzmp._patch_room(account_id, cardinality(skus)) end;
     planned bigint;
     hurried bigint;
     unplanned bigint;
