@@ -5,6 +5,8 @@
 #ifndef AMZMP_TOKEN_H
 #define AMZMP_TOKEN_H
 
+#include "datatype/timestamp.h"
+
 #define TOKEN_MAX_LENGTH 2048
 
 /* Whom a token speaks for. Hashed as raw bytes: zero the struct before filling it. */
@@ -38,9 +40,10 @@ extern void token_shmem_init(void); /* called with AddinShmemInitLock held */
 /*
  * `token` has room for TOKEN_MAX_LENGTH + 1; the caller wipes it. Never waits; throws only without preload. A lease
  * belongs to a process, not to a transaction: it ends by token_store, token_give_up, the end of the process, or
- * after 60 s. A process that holds it and asks again is told TOKEN_BEING_RENEWED like all others.
+ * after 60 s. A process that holds it and asks again is told TOKEN_BEING_RENEWED like all others, and so is one that is
+ * `patient` while a failed renewal pauses; `again` (may be NULL) is when the pause ends, or now.
  */
-extern TokenState token_get(const TokenKey *key, char *token);
+extern TokenState token_get(const TokenKey *key, char *token, bool patient, TimestampTz *again);
 
 /*
  * Keep a token that Amazon gave out and end the lease. Throws ERRCODE_AMZMP_BAD_ANSWER, with the lease ended, for a token
@@ -50,6 +53,9 @@ extern void token_store(const TokenKey *key, const char *token, int expires_in_s
 
 /* The renewal failed: end the lease. A token that is still valid stays. Safe to call without holding a lease. */
 extern void token_give_up(const TokenKey *key);
+
+/* The same, when it was Amazon who did not answer: the next renewal pauses. */
+extern void token_failed(const TokenKey *key);
 
 /* Forget a token whoever may be renewing it, for example because the account is dropped. */
 extern void token_drop(const TokenKey *key);

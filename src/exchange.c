@@ -337,7 +337,7 @@ token_arrived(const Exchange *exchange, const HttpAnswer *answer)
 			account_is_invalid(exchange->lane.account_id, error.code, error.message);
 			break;
 		default:
-			token_give_up(&exchange->lane.token);
+			token_failed(&exchange->lane.token);
 			break;
 	}
 	explicit_bzero(token, sizeof(token));

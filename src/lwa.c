@@ -219,7 +219,7 @@ lwa_wait_for_token(const TokenKey *key, const LwaSecrets *secrets, TimestampTz d
 {
 	for (;;)
 	{
-		TokenState state = token_get(key, token);
+		TokenState state = token_get(key, token, false, NULL);
 		long left = milliseconds_left(deadline);
 
 		if (state == TOKEN_READY)

@@ -268,11 +268,12 @@ claim(void *arg)
 static bool
 lane_token(Sender *sender, Lane *lane, char *token, TimestampTz now)
 {
-	TokenState state = token_get(&lane->token, token);
+	TimestampTz again;
+	TokenState state = token_get(&lane->token, token, true, &again);
 
 	if (state == TOKEN_READY)
 		return true;
-	lane->next_at = now + TOKEN_POLL_US;
+	lane->next_at = Max(now + TOKEN_POLL_US, again);
 	if (state == TOKEN_YOURS_TO_RENEW)
 		switch (exchange_renew_token(sender->pool, lane))
 		{

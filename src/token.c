@@ -12,6 +12,9 @@
  * Whoever is told that a token is being renewed may sleep on its latch: it is set when the lease ends. Only the first
  * few waiters of a token are noted; for the rest, and when a note is lost, there is the second after which to ask again.
  *
+ * After a failed renewal the patient (the sender) wait a second, then twice as long each time, up to half a minute; who was
+ * called by a person asks at once.
+ *
  * Room. amzmp.max_tokens entries of fixed size, all allocated at start. When they are in use, expired tokens go first,
  * then the one that was not used for longest; a leased one never goes.
  *
@@ -44,6 +47,7 @@
 #define RENEW_BEFORE_S 60 /* no longer handed out as fresh */
 #define STALE_BEFORE_S 5  /* not handed out at all: a call takes time to arrive */
 #define LEASE_S        60
+#define MAX_PAUSE_S    30
 #define MAX_WAITERS    8
 
 typedef struct TokenEntry
@@ -53,7 +57,9 @@ typedef struct TokenEntry
 	TimestampTz renew_at;
 	TimestampTz used_at;
 	TimestampTz lease_until;
-	int lease_pid; /* 0 = nobody renews it */
+	int lease_pid;        /* 0 = nobody renews it */
+	int failures;         /* renewals that failed in a row */
+	TimestampTz retry_at; /* not before, for who is patient */
 	int waiters;
 	int waiter[MAX_WAITERS]; /* numbers of PGPROCs */
 	char token[TOKEN_MAX_LENGTH + 1];
@@ -221,14 +227,21 @@ end_leases_at_exit(void)
 	registered_for = MyProcPid;
 }
 
+/* Did a renewal fail a short while ago? As with leases, the second comparison is for a clock that went back. */
+static bool
+entry_pauses(const TokenEntry *entry, TimestampTz now)
+{
+	return now < entry->retry_at && entry->retry_at <= now + MAX_PAUSE_S * USECS_PER_SEC;
+}
+
 static TokenState
-entry_get(TokenEntry *entry, char *token, TimestampTz now)
+entry_get(TokenEntry *entry, char *token, bool patient, TimestampTz now)
 {
 	bool usable = entry_has_token(entry, now);
 	bool renew = !usable || now >= entry->renew_at;
 
 	entry->used_at = now;
-	if (renew && !entry_is_leased(entry, now))
+	if (renew && !entry_is_leased(entry, now) && !(patient && entry_pauses(entry, now)))
 	{
 		entry->lease_pid = MyProcPid;
 		entry->lease_until = now + LEASE_S * USECS_PER_SEC;
@@ -244,7 +257,7 @@ entry_get(TokenEntry *entry, char *token, TimestampTz now)
 }
 
 TokenState
-token_get(const TokenKey *key, char *token)
+token_get(const TokenKey *key, char *token, bool patient, TimestampTz *again)
 {
 	TokenEntry *entry;
 	TokenState state = TOKEN_BEING_RENEWED;
@@ -258,7 +271,9 @@ token_get(const TokenKey *key, char *token)
 	now = GetCurrentTimestamp();
 	entry = find_or_add(key, now);
 	if (entry != NULL)
-		state = entry_get(entry, token, now);
+		state = entry_get(entry, token, patient, now);
+	if (again != NULL)
+		*again = entry != NULL && entry_pauses(entry, now) ? entry->retry_at : now;
 	LWLockRelease(&shared->lock);
 	return state;
 }
@@ -289,6 +304,32 @@ token_store(const TokenKey *key, const char *token, int expires_in_seconds)
 		/* A token that lives only minutes (a mock account's, whose time runs faster) is used for most of its life. */
 		entry->renew_at = entry->expires_at - Min(RENEW_BEFORE_S, expires_in_seconds / 4) * USECS_PER_SEC;
 		entry->used_at = now;
+		entry->failures = 0;
+		entry->retry_at = 0;
+		entry_end_lease(entry);
+		entry_collect_waiters(entry, &wakeup);
+	}
+	LWLockRelease(&shared->lock);
+	wake(&wakeup);
+}
+
+static void
+end_renewal(const TokenKey *key, bool failed)
+{
+	Wakeup wakeup = {0};
+	TokenEntry *entry;
+
+	amzmp_require_preload("keeping access tokens");
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(entries, key, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		if (failed)
+		{
+			int pause_s = entry->failures < 5 ? 1 << entry->failures++ : MAX_PAUSE_S;
+
+			entry->retry_at = GetCurrentTimestamp() + pause_s * USECS_PER_SEC;
+		}
 		entry_end_lease(entry);
 		entry_collect_waiters(entry, &wakeup);
 	}
@@ -299,19 +340,13 @@ token_store(const TokenKey *key, const char *token, int expires_in_seconds)
 void
 token_give_up(const TokenKey *key)
 {
-	Wakeup wakeup = {0};
-	TokenEntry *entry;
+	end_renewal(key, false);
+}
 
-	amzmp_require_preload("keeping access tokens");
-	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
-	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry != NULL)
-	{
-		entry_end_lease(entry);
-		entry_collect_waiters(entry, &wakeup);
-	}
-	LWLockRelease(&shared->lock);
-	wake(&wakeup);
+void
+token_failed(const TokenKey *key)
+{
+	end_renewal(key, true);
 }
 
 /* `refused` = NULL: whichever token it is. */
