@@ -11,12 +11,12 @@
 # prices can be there, and the soonest is the least T for which that is all of them. The clocks of both sides run faster
 # by the same factor, which is chosen for each size so that a round takes seconds and not a quarter of an hour.
 #
-#   SIZES="50:2 500:6 5000:4 100000:3" test/bench/planner.sh		(prices:factor)
+#   SIZES="50:1 500:4 5000:4 100000:2" test/bench/planner.sh		(prices:factor)
 . "$(dirname "$0")/../lib/scene.sh"
 . "$(dirname "$0")/../lib/shop.sh"
 . "$(dirname "$0")/../lib/bench.sh"
 
-SIZES=${SIZES:-50:2 500:6 5000:4 100000:3}
+SIZES=${SIZES:-50:1 500:4 5000:4 100000:2}
 DELAY=150
 FEED_RATE=50
 MOST=$(printf '%s\n' $SIZES | cut -d: -f1 | sort -n | tail -1)
