@@ -126,7 +126,8 @@ select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 
 select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1/2', convert_to('%PDF-' || repeat('x', 200), 'UTF8'), 29.75, 4.75)$$, 'AZ202', null,
     'and a number without a slash');
 select lives_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1', convert_to('%PDF-' || repeat('x', 200), 'UTF8'), 29.75, 4.75)$$, 'then it is taken');
-select is((select count(*) from amzmp.document_chunk c join amzmp.invoice i using (account_id, document_id) where c.content is not null), 0::bigint, 'and sealed');
+select is((select count(*)
+    from amzmp.document_chunk c join amzmp.invoice i using (account_id, document_id) where c.content is not null), 0::bigint, 'and sealed');
 select (built('UPLOAD_VAT_INVOICE')).feed_id as feed \gset
 select is((select f.options from amzmp.feed f where f.feed_id = :feed), '{"metadata:orderid": "502-0000002-0000002", "metadata:invoicenumber": "R1", "metadata:documenttype": "Invoice",
     "metadata:totalamount": "29.75", "metadata:totalvatamount": "4.75"}'::jsonb, 'with Amazon''s options');
