@@ -402,9 +402,16 @@ declare
 begin
     update amzmp.request as r
     set priority = 20
-    where (r.account_id, r.operation, r.state) = (_age_requests.account_id, 'patchListingsItem', 'due')
-        and r.priority > 20
-        and r.created_at < now() - patience;
+    from (
+        -- one that is locked is being claimed
+        select q.request_id
+        from amzmp.request as q
+        where (q.account_id, q.operation, q.state) = (_age_requests.account_id, 'patchListingsItem', 'due')
+            and q.priority > 20
+            and q.created_at < now() - patience
+        for update skip locked
+    ) as old
+    where (r.account_id, r.request_id) = (_age_requests.account_id, old.request_id);
     get diagnostics hurried = row_count;
     return hurried;
 end

@@ -342,17 +342,23 @@ begin
             and r.channel_id = d.channel_id
         where r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
             and r.request_id <> all (finished)
-    ), sooner as (
-        update amzmp.request as r
-        set priority = least(r.priority, d.priority),
-            not_before = least(r.not_before, d.not_before)
+    ), hurried as materialized (
+        -- one that is locked is being claimed, by a sender that waits for the SKUs that we hold
+        select r.request_id, d.priority, d.not_before
         from waiting as w
         join due as d on (d.channel_id, d.sku) = (w.channel_id, w.subject)
-        where (r.account_id, r.request_id) = (_plan_sends.account_id, w.request_id)
-            and r.state = 'due'
+        join amzmp.request as r on (r.account_id, r.request_id) = (_plan_sends.account_id, w.request_id)
+        where r.state = 'due'
             and r.attempt = 0
             and r.operation = 'patchListingsItem'
             and (r.priority > d.priority or r.not_before > d.not_before)
+        for update of r skip locked
+    ), sooner as (
+        update amzmp.request as r
+        set priority = least(r.priority, h.priority),
+            not_before = least(r.not_before, h.not_before)
+        from hurried as h
+        where (r.account_id, r.request_id) = (_plan_sends.account_id, h.request_id)
         returning 1
     ), fresh as (
         select d.*, row_number() over (order by d.priority, d.not_before, d.sku) as place
