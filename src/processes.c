@@ -37,7 +37,7 @@
 #include "processes.h"
 
 #define LEAVE_TIMEOUT_MS 10000
-#define STARTING_MS 10000
+#define STARTING_MS      10000
 
 typedef struct WorkerSlot
 {

@@ -5,12 +5,15 @@
 
 create function put(id text, its_status text, purchased interval, due interval, total numeric default 20, by text default 'MERCHANT', chan bigint default null)
     returns void language sql as $$
-    insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by, purchased_at, last_updated_at, ship_by,
+    insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by, purchased_at,
+        last_updated_at, ship_by,
         currency, grand_total)
-    select a.account_id, id, coalesce(chan, (select c.channel_id from amzmp.channel c where c.account_id = a.account_id limit 1)), id, its_status, by,
+    select a.account_id, id, coalesce(chan, (select c.channel_id from amzmp.channel c
+        where c.account_id = a.account_id limit 1)), id, its_status, by,
            now() - purchased, now(), now() + due, 'EUR', total
       from amzmp.account a where a.name = 'orders';
-    insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, quantity_ordered, quantity_unfulfilled)
+    insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, quantity_ordered,
+        quantity_unfulfilled)
     select a.account_id, id, '1', 1, 'MUG', 'MUG', 2, case when its_status = 'SHIPPED' then 0 else 2 end from amzmp.account a where a.name = 'orders';
 $$;
 insert into amzmp.product (account_id, source_id, sku, quantity) values (:account_id, 1, 'MUG', 4), (:account_id, 1, 'PEN', -1);
@@ -37,12 +40,14 @@ select results_eq($$select sum(orders)::bigint, sum(cancelled)::bigint, sum(sale
 select is((select sum(sales) from amzmp.sales_by_hour), (select sum(sales) from amzmp.sales_by_day), 'the hours add up to the days');
 select put('otherwhere', 'UNSHIPPED', '1 hour', '3 days', 20, 'MERCHANT', 0) \g /dev/null
 select is((select count(*) from amzmp.sales_by_hour where channel is null), 1::bigint, 'a marketplace that is no channel is shown too');
-insert into amzmp.return_item (account_id, return_key, returned_to, amazon_order_id, sku, quantity, requested_at, reason_code, currency, refunded_amount)
+insert into amzmp.return_item (account_id, return_key, returned_to, amazon_order_id, sku, quantity, requested_at, reason_code,
+    currency, refunded_amount)
 values (:account_id, 'r1', 'merchant', 'gone', 'MUG', 1, now(), 'CR-DEFECTIVE', 'EUR', 10), (:account_id, 'r2', 'merchant', 'gone', 'PEN', 2, now(), 'CR-DEFECTIVE', 'EUR', 5);
 select results_eq($$select meaning, returns, units, skus, refunded from amzmp.returns_by_reason$$, $$values ('Defective', 2::bigint, 3::bigint, 2::bigint, 15::numeric)$$,
     'returns by reason');
 select amzmp._log(:account_id, 0, 'error', 'order', 'x', 'no'), amzmp._log(:account_id, 0, 'warning', 'order', 'x', 'perhaps') \g /dev/null
-select results_eq($$select errors, warnings from amzmp.errors_by_day where account = 'orders' and subject_kind = 'order'$$, $$values (1::bigint, 1::bigint)$$, 'errors by day');
+select results_eq($$select errors, warnings from amzmp.errors_by_day where account = 'orders' and subject_kind = 'order'$$,
+    $$values (1::bigint, 1::bigint)$$, 'errors by day');
 
 -- Who is limited to another account sees none of it.
 select amzmp.create_account('orders2', 'EU', 'orders_app', 'A2SELLER', 'mock', 'http://127.0.0.1:9') \g /dev/null

@@ -28,15 +28,18 @@ select c.name as channel,
     (select count(*) from sale s where s.channel_id = c.channel_id) as on_sale_skus,
     (select count(*) from p where price > 0 and quantity > 0 and category <> '' and image <> ''
         and not exists (select from sale s where (s.channel_id, s.sku) = (c.channel_id, p.sku))) as missing_skus,
-    (select count(*) from amzmp.listing l where l.channel_id = c.channel_id and l.listed and l.wanted and l.desired_price is distinct from l.remote_price) as price_diff,
+    (select count(*) from amzmp.listing l where l.channel_id = c.channel_id and l.listed and l.wanted
+        and l.desired_price is distinct from l.remote_price) as price_diff,
     (select coalesce(sum(quantity), 0)::bigint from p) as catalog_stock,
     (select coalesce(sum(quantity), 0)::bigint from sale s where s.channel_id = c.channel_id) as on_sale_stock,
-    (select coalesce(sum(quantity), 0)::bigint from p where not exists (select from sale s where (s.channel_id, s.sku) = (c.channel_id, p.sku))) as missing_stock,
+    (select coalesce(sum(quantity), 0)::bigint from p where not exists (select from sale s where (s.channel_id,
+        s.sku) = (c.channel_id, p.sku))) as missing_stock,
     (select count(*) from amzmp.listing l join amzmp.inventory i using (account_id, sku)
         where l.channel_id = c.channel_id and l.listed and i.listed and i.desired_quantity is distinct from i.remote_quantity) as stock_diff
 from amzmp.channel c where not c.dropped;
 create view shown as
-    select channel, catalog_skus, on_sale_skus, missing_skus, price_diff, catalog_stock, on_sale_stock, missing_stock, stock_diff from amzmp.dashboard;
+    select channel, catalog_skus, on_sale_skus, missing_skus, price_diff, catalog_stock, on_sale_stock, missing_stock,
+        stock_diff from amzmp.dashboard;
 
 -- Count to the end, portion by portion.
 create function count_all() returns void language plpgsql as $$

@@ -70,7 +70,8 @@ select results_eq($$select channel, reason, changes from amzmp.brake where state
 select change(20.01, 5, 93, 93) \g /dev/null
 select is((select count(*) from amzmp.brake_item where sku in ('P92', 'P93')), 2::bigint, 'more than double too');
 select change(9.00, 5, 92, 92) \g /dev/null
-select results_eq($$select l.desired_price, exists (select from amzmp.brake_item as i where i.sku = 'P92') from amzmp.listing as l where l.sku = 'P92'$$,
+select results_eq($$select l.desired_price, exists (select from amzmp.brake_item as i where i.sku = 'P92')
+    from amzmp.listing as l where l.sku = 'P92'$$,
     $$values (9.00, false)$$, 'brought back within the limits it is let through');
 select change(30, 5, 93, 93) \g /dev/null
 select is((select new_value from amzmp.brake_item where sku = 'P93'), 30.00, 'corrected to another jump it stays held');

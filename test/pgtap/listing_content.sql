@@ -59,7 +59,8 @@ select accept('patchListingsItem') \g /dev/null
 select is_empty($$select from amzmp.content_diff$$, 'once accepted nothing differs');
 select content('OLD', '{"item_name": "Old mug", "bullet_point": ["cocoa"]}') \g /dev/null
 select results_eq($$select body -> 'patches' from claim('patchListingsItem')$$, $$values ('[
-    {"op": "replace", "path": "/attributes/bullet_point", "value": [{"value": "cocoa", "language_tag": "de_DE", "marketplace_id": "A1PA6795UKMFR9"}]},
+    {"op": "replace", "path": "/attributes/bullet_point", "value": [{"value": "cocoa", "language_tag": "de_DE",
+        "marketplace_id": "A1PA6795UKMFR9"}]},
     {"op": "delete", "path": "/attributes/number_of_items", "value": [{"marketplace_id": "A1PA6795UKMFR9"}]}]'::jsonb)$$,
     'later only what changed; what the shop names no more is taken away');
 select answer('patchListingsItem', 200, '{"sku": "?", "status": "INVALID", "submissionId": "f1dc2914", "issues": [{"code": "99022",

@@ -27,7 +27,8 @@ create function looked_at() returns text language sql as $$
     where r.operation = 'searchListingsItems'
 $$;
 
-\set header '\'item-name|seller-sku|price|quantity|open-date|product-id-type|asin1|product-id|add-delete|pending-quantity|fulfillment-channel|status|novelty\''
+\set header '\'item-name|seller-sku|price|quantity|open-date|product-id-type|asin1'
+\set header :header '|product-id|add-delete|pending-quantity|fulfillment-channel|status|novelty\''
 select live('L' || i, 10, 5) from generate_series(1, 6) as i \g /dev/null
 update amzmp.listing set state_at = now() - interval '1 day', published_at = now() - interval '1 day';
 delete from amzmp.request;

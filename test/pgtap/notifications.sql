@@ -116,7 +116,8 @@ $$;
 
 create function state_of(id text) returns text language sql as $$select state from amzmp.notification where notification_id = id$$;
 
-select c.channel_id as channel_id, c.marketplace_id as marketplace from amzmp.channel c where c.account_id = :account_id order by 1 limit 1 \gset
+select c.channel_id as channel_id, c.marketplace_id as marketplace from amzmp.channel c
+    where c.account_id = :account_id order by 1 limit 1 \gset
 update amzmp.channel set active = true where account_id = :account_id and channel_id = :channel_id;
 insert into amzmp.listing (account_id, channel_id, sku, state, asin, observed_at)
 values (:account_id, :channel_id, 'HAT', 'live', 'B000000HAT', '2026-03-01T10:00:00Z'), (:account_id, :channel_id, 'CAP', 'live', 'B000000HAT', null);

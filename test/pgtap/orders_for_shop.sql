@@ -15,7 +15,8 @@ select arrives(:account_id, an_order('501-0000002-0000002', 'UNSHIPPED', 0, json
     || '{"associatedOrders": [{"orderId": "501-0000001-0000001", "associationType": "REPLACEMENT_ORIGINAL_ID"}]}')) \g /dev/null
 
 -- nothing said yet
-select results_eq(format($$select order_number, source, store, payment_method, customer_mode, customer, bill_to_customer, carrier, shipping_method, tax_on_items, tax_on_shipping
+select results_eq(format($$select order_number, source, store, payment_method, customer_mode, customer, bill_to_customer,
+    carrier, shipping_method, tax_on_items, tax_on_shipping
     from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
     $$values ('501-0000001-0000001', 'amazon', null::text, 'amazon', 'new', null::text, false, null::text, null::text, 4.00, 0.75)$$, 'what holds by itself');
 select is_empty(format($$select from amzmp.shop_order(%s, '599-0000000-0000000')$$, :account_id), 'an order that is not there gives no row');

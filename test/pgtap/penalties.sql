@@ -11,7 +11,8 @@ create function fail(kind text default 'price', code text default 'X', message t
 $$;
 -- As if so much time had passed.
 create function later(by interval) returns void language sql as $$
-    update amzmp.penalty as p set first_at = p.first_at - by, last_at = p.last_at - by, until = p.until - by, gives_up_at = p.gives_up_at - by
+    update amzmp.penalty as p set first_at = p.first_at - by, last_at = p.last_at - by, until = p.until - by,
+        gives_up_at = p.gives_up_at - by
 $$;
 
 /* ---- the policy as documented ---- */

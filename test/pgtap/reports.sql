@@ -187,7 +187,8 @@ select answer('getReports', 200, '{"reports": []}') \g /dev/null
 select hurry() \g /dev/null
 select count(*) from claim('getReports') \g /dev/null
 select answer('getReports', 200, '{"reports": [{"reportId": "80", "reportType": "GET_AFN_INVENTORY_DATA", "marketplaceIds": ["A13V1IB3VIYZZH"], "createdTime": "2026-01-01T00:00:00Z"},
-    {"reportId": "79", "reportType": "GET_AFN_INVENTORY_DATA", "marketplaceIds": ["A13V1IB3VIYZZH", "A1PA6795UKMFR9"], "createdTime": "2026-01-01T00:00:00Z"}]}') \g /dev/null
+    {"reportId": "79", "reportType": "GET_AFN_INVENTORY_DATA", "marketplaceIds": ["A13V1IB3VIYZZH", "A1PA6795UKMFR9"],
+        "createdTime": "2026-01-01T00:00:00Z"}]}') \g /dev/null
 select results_eq($$select state, amazon_report_id from amzmp.report where type = 'GET_AFN_INVENTORY_DATA'$$, $$values ('in_queue', '79')$$, 'what is found is ours');
 select is((select count(*) from claim('createReport')), 1::bigint, 'then comes the next');
 select answer('createReport', 0, null), hurry() \g /dev/null
@@ -325,7 +326,8 @@ select throws_ok($$select amzmp.fetch_report('seller', 'GET_TEST', 'x')$$, 'AZ20
 select amzmp.schedule_report('seller', 'GET_TEST', '6 hours', '3 days') \g /dev/null
 select ok((select enabled from amzmp.account_flow where account_id = :account_id and flow = 'get_reports'), 'a schedule switches the flow on');
 select amzmp._flow_get_reports(:account_id, 0, 1) \g /dev/null
-select results_eq($$select r.type, r.data_start, s.next_at from amzmp.report_schedule as s join amzmp.report as r using (account_id, report_id)$$,
+select results_eq($$select r.type, r.data_start, s.next_at
+    from amzmp.report_schedule as s join amzmp.report as r using (account_id, report_id)$$,
     $$values ('GET_TEST', now() - interval '3 days', now() + interval '6 hours')$$, 'the flow asks for what is due');
 select is((select s.report_id from amzmp.report_schedule as s), (report()).report_id, 'the schedule names it');
 delete from amzmp.request;

@@ -34,7 +34,8 @@ select results_eq($$select s.value, s.request_id = q.request_id, q.role, q.xid, 
 select results_eq($$select xid from history where step = 'the shop''s row changed' order by at desc$$, '{4712,4711}'::text[], 'each change once, the newest first');
 select ok(exists (select from history where step = 'noted' and detail like 'held back after failure 1: No such thing'), 'penalties are in it');
 
-insert into amzmp.feed (account_id, feed_id, channel_id, state, submitted_at, amazon_feed_id) values (:account_id, 78, :de, 'done', now() - interval '5 minutes', '50001');
+insert into amzmp.feed (account_id, feed_id, channel_id, state, submitted_at, amazon_feed_id) values (:account_id, 78, :de,
+    'done', now() - interval '5 minutes', '50001');
 insert into amzmp.feed_message (account_id, feed_id, message_id, channel_id, sku, price, quantity, result, ended_at)
 values (:account_id, 78, 3, :de, 'MUG', 11, 4, 'accepted', now() - interval '4 minutes'), (:account_id, 78, 4, :de, 'HAT', 1, 1, 'accepted', now());
 select results_eq($$select step, value, detail, amazon_request_id from history where request_id = 78 order by at$$,
@@ -43,7 +44,8 @@ insert into amzmp.movement (account_id, order_item_id, revision, amazon_order_id
 values (:account_id, '1', 1, '301-1', 'MUG', -2, 'sale', true);
 select results_eq($$select facet, value, detail from history where step = 'an order moved stock'$$, $$values ('stock', '-2', 'sale, order 301-1')$$, 'orders are in it');
 insert into amzmp.brake_batch (account_id, batch_id, channel_id, facet, reason) values (:account_id, 5, :de, 'price', 'many');
-insert into amzmp.brake_item (account_id, batch_id, sku, old_value, new_value, cause) values (:account_id, 5, 'MUG', 13, 1, jsonb_build_object('role', 'bob', 'xid', '4713', 'at', now()));
+insert into amzmp.brake_item (account_id, batch_id, sku, old_value, new_value, cause) values (:account_id, 5, 'MUG', 13, 1,
+    jsonb_build_object('role', 'bob', 'xid', '4713', 'at', now()));
 select results_eq($$select facet, value, detail from history where step = 'held by the brake'$$, $$values ('price', '1', 'batch 5, held; it was 13')$$, 'the brake is in it');
 select ok(exists (select from history where role = 'bob' and xid = '4713'), 'with who made the change');
 select is_empty($$select * from history where value like '%1, stock 1%'$$, 'other SKUs are not');

@@ -31,7 +31,8 @@ select matches(found('MUG', 'penalty'), '^blocked .*given up', 'that is given up
 insert into amzmp.request (account_id, operation, state, hold_reason, subject_kind, subject, channel_id, handler)
 values (:account_id, 'deleteListingsItem', 'held', 'look at Amazon', 'listing', 'MUG', :de, '_handle_patch');
 select matches(found('MUG', 'request'), 'blocked \| deleteListingsItem is held, look at Amazon \| select amzmp.retry\(''seller'', [0-9]+\)', 'a request that waits for a person');
-insert into amzmp.listing_issue (account_id, channel_id, sku, position, code, message, severity, seen_at) values (:account_id, :de, 'MUG', 1, '5665', 'Brand?', 'ERROR', now());
+insert into amzmp.listing_issue (account_id, channel_id, sku, position, code, message, severity, seen_at) values (:account_id,
+    :de, 'MUG', 1, '5665', 'Brand?', 'ERROR', now());
 select matches(found('MUG', 'issue'), '^blocked \| Brand\? \(5665\) \| Apply for the brand', 'an issue, with what to do');
 update amzmp.source set state = 'failing', last_error = 'no such column';
 select matches(found('MUG', 'source %'), '^blocked \| it cannot be read: no such column \| Mend it', 'a source that fails');

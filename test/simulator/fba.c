@@ -18,8 +18,8 @@ wanted(const Item *item, const json_t *query)
 	Micros start = json_get_int(query, "startDateTime", INT64_MIN);
 	const Offer *offer = item->offers.count == 0 ? NULL : item->offers.at[0];
 
-	return item->fba_channel != NULL && offer != NULL && offer->updated >= start && (skus == NULL || json_array_has(skus, item->sku)) &&
-		   (sku == NULL || strcmp(sku, item->sku) == 0);
+	return item->fba_channel != NULL && offer != NULL && offer->updated >= start &&
+		   (skus == NULL || json_array_has(skus, item->sku)) && (sku == NULL || strcmp(sku, item->sku) == 0);
 }
 
 static json_t *

@@ -190,14 +190,15 @@ judge_price(const json_t *attributes, const Marketplace *market, json_t *issues)
 static void
 judge_relation(const Item *item, const json_t *attributes, const Marketplace *market, json_t *issues)
 {
-	const char *parent_sku = json_get_text(
-		attribute_instance(attributes, "child_parent_sku_relationship", "marketplace_id", market->id), "parent_sku");
+	const char *parent_sku =
+		json_get_text(attribute_instance(attributes, "child_parent_sku_relationship", "marketplace_id", market->id),
+					  "parent_sku");
 	const Item *parent = parent_sku == NULL ? NULL : item_find(item->seller, parent_sku);
-	const char *level = parent == NULL
-							? NULL
-							: json_get_text(attribute_instance(parent->attributes, "parentage_level", "marketplace_id",
-															   market->id),
-											"value");
+	const char *level =
+		parent == NULL
+			? NULL
+			: json_get_text(attribute_instance(parent->attributes, "parentage_level", "marketplace_id", market->id),
+							"value");
 
 	if (parent_sku != NULL && (level == NULL || strcmp(level, "parent") != 0))
 		json_array_append_new(issues, issue_new("13013", "ERROR", "child_parent_sku_relationship", market,
@@ -211,8 +212,8 @@ judge_image(const json_t *attributes, const Marketplace *market, json_t *issues)
 	const char *address = json_get_text(image, "media_location");
 
 	if (address != NULL && strstr(address, "missing") != NULL)
-		json_array_append_new(issues, issue_new("20005", "WARNING", "main_product_image_locator", market, "INVALID_IMAGE",
-												"The image could not be fetched."));
+		json_array_append_new(issues, issue_new("20005", "WARNING", "main_product_image_locator", market,
+												"INVALID_IMAGE", "The image could not be fetched."));
 }
 
 static void
