@@ -12,11 +12,13 @@ sql_becomes 30 "select state from amzmp.health() where check_name = 'processes'"
 	diag 'amzmp does not start in the new database'
 
 cd "$SOURCE_DIR"
+files=$(ls -A)
 for document in README.md doc/guide.md doc/prices-and-stock.md doc/feeds.md doc/failures.md doc/operations.md doc/orders.md doc/reports.md doc/publishing.md doc/notifications.md doc/alarms.md doc/personal-data.md doc/bi.md; do
 	succeeds "$document: its examples do what it says" perl test/lib/doctest.pl "$document"
 done
 is "$(curl -s "$AMZMP_SIMULATOR_URL/_control/violations" | tr -d ' ' | grep -o '"count":[0-9]*')" '"count":0' \
 	'the examples asked Amazon nothing that it does not allow'
+is "$(ls -A)" "$files" 'the examples leave no file behind'
 
 # Names in prose and in examples that no test runs.
 known_names()
