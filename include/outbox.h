@@ -88,7 +88,7 @@ extern bool outbox_usable(const char **why);
 extern void outbox_lanes(OutboxLaneFn found, void *arg);
 extern void outbox_work(OutboxWorkFn found, void *arg); /* roles with tasks; InvalidOid = own runner */
 extern bool outbox_prepared_pending(void);
-extern void outbox_retry_sources(void);
+extern bool outbox_retry_sources(void); /* is there one that fails? */
 
 /* Rows and strings are palloc'd in `keep`. */
 extern int outbox_claim(const Lane *lane, int most, MemoryContext keep, OutboxItem **items);

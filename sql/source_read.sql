@@ -565,14 +565,18 @@ begin
 end
 $$;
 
--- A relation or a privilege was altered: what fails is tried again at once. One that is being read now has the answer soon.
-create function amzmp._retry_sources() returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+-- A relation or a privilege was altered: what fails is tried again at once. Whether anything fails: one that is being read
+-- just now may fail once more, so the sender looks a second time.
+create function amzmp._retry_sources() returns boolean
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+begin
     update amzmp.source s set retry_at = now()
       from (select x.account_id, x.source_id from amzmp.source x
              where x.state = 'failing' and x.retry_at > now() for no key update skip locked) w
-     where s.account_id = w.account_id and s.source_id = w.source_id
+     where s.account_id = w.account_id and s.source_id = w.source_id;
+    return exists (select from amzmp.source x where x.state = 'failing');
+end
 $$;
 comment on function amzmp._retry_sources() is 'Inner, sender: read sources that fail again at once, for somebody has altered something.';
 

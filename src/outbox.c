@@ -224,10 +224,13 @@ outbox_work(OutboxWorkFn found, void *arg)
 	}
 }
 
-void
+bool
 outbox_retry_sources(void)
 {
+	bool isnull;
+
 	run(&retry_sources, NULL, NULL);
+	return SPI_processed == 1 && DatumGetBool(column(0, 1, &isnull));
 }
 
 bool

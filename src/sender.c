@@ -66,6 +66,7 @@ typedef struct Sender
 	bool refresh;             /* the lanes must be read again */
 	bool prepared_pending;    /* look each second: COMMIT PREPARED wakes nobody */
 	bool shop_altered;        /* sources that fail may be readable again */
+	bool look_again;          /* one may have been failing just while it was altered */
 	uint32 round;             /* rounds over the lanes so far */
 	TimestampTz next_refresh; /* a task falls due then; DT_NOEND = none */
 	TimestampTz rested;       /* wake-ups are heeded again from then on */
@@ -145,9 +146,14 @@ read_due(void *arg)
 	sender->last_why = NULL;
 	worker_forget_stale_plans();
 	outbox_lanes(note_lane, sender);
-	if (sender->shop_altered)
-		outbox_retry_sources();
-	sender->shop_altered = false;
+	if (sender->shop_altered || sender->look_again)
+	{
+		sender->look_again = outbox_retry_sources() && sender->shop_altered;
+		sender->shop_altered = false;
+	}
+	if (sender->look_again)
+		sender->next_refresh =
+			Min(sender->next_refresh, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREPARED_POLL_US / 1000));
 	if (sender->prepared_pending)
 		sender->prepared_pending = outbox_prepared_pending();
 	if (sender->prepared_pending)
