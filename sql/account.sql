@@ -135,6 +135,26 @@ begin
 end
 $$;
 
+-- Inner: what belongs to all accounts at once is not for a role that is limited to some, its own limit least of all.
+create function amzmp._require_unlimited(verb text) returns void
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    -- no account has number 0, so only a role without any limit sees it
+    if not amzmp._may_see(0, amzmp._caller()) then
+        perform amzmp._fail('42501', format('role "%s" is limited to some accounts, and %s is about all', amzmp._caller(), verb),
+            null, 'Ask a member of amzmp_admin that is not limited.');
+    end if;
+end
+$$;
+
+-- Inner: the names that the caller may know, for messages and for health().
+create function amzmp._names() returns setof amzmp.name
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
+    begin atomic
+    select n.* from amzmp.name n where amzmp._may_see(n.account_id, amzmp._caller());
+    end;
+
 -- Inner: names to ids. All raise AZ201 with the statement that is missing.
 create function amzmp._resolve(name text, out account_id bigint, out channel_id bigint)
     language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
@@ -145,7 +165,7 @@ begin
         perform amzmp._fail('AZ201', 'no account or channel is named: null', null, 'select name from amzmp.name; lists them.');
     elsif account_id is null then
         perform amzmp._fail('AZ201', format('there is no account or channel "%s"', name),
-            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n),
+            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp._names() n),
             'select amzmp.create_account(…); and select amzmp.create_channel(…); make them.');
     end if;
 end
@@ -163,7 +183,7 @@ begin
         perform amzmp._fail('AZ201', 'no account is named: null', null, 'select name from amzmp.account; lists them.');
     elsif a.account_id is null then
         perform amzmp._fail('AZ201', format('there is no account "%s"', name),
-            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n where n.channel_id = 0),
+            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp._names() n where n.channel_id = 0),
             format('select amzmp.create_account(%L, ''EU'', …);', name));
     end if;
     return a;
@@ -182,7 +202,7 @@ begin
         perform amzmp._fail('AZ201', 'no channel is named: null', null, 'select name from amzmp.channel; lists them.');
     elsif c.account_id is null then
         perform amzmp._fail('AZ201', format('there is no channel "%s"', name),
-            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp.name n where n.channel_id <> 0),
+            (select 'There are: ' || string_agg(format('"%s"', n.name), ', ' order by n.name) || '.' from amzmp._names() n where n.channel_id <> 0),
             format('select amzmp.create_channel(%L, account, marketplace);', name));
     end if;
     return c;
@@ -259,6 +279,7 @@ declare
     p amzmp.application;
     id bigint;
 begin
+    perform amzmp._require_unlimited('create_account');
     perform amzmp._check_name(name);
     select x.* into r from amzmp.region x where x.region = upper(_create_account.region);
     select x.* into p from amzmp.application x where x.name = _create_account.application;
@@ -537,6 +558,7 @@ create function amzmp._limit_role(role_name name, accounts text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
+    perform amzmp._require_unlimited('limit_role');
     if not exists (select from pg_roles r where r.rolname = _limit_role.role_name) then
         perform amzmp._fail('42704', format('role "%s" does not exist', role_name));
     end if;
@@ -546,4 +568,4 @@ begin
 end
 $$;
 select amzmp._expose('amzmp._limit_role(name, text[])', 'amzmp_admin',
-    'Limit a role (and its members) to some accounts, in functions and views. An empty array lifts the limit.');
+    'Limit a role (and its members) to some accounts, in functions and views. An empty array lifts the limit. What concerns all accounts at once, this function too, is refused to a role that is limited.');

@@ -267,11 +267,11 @@ create function amzmp._alarm_health() returns table (check_name text, state text
                        order by e.alarm_event_id desc limit 1) end,
            case a.state when 'failing' then format('Mend what its query reads, or select amzmp.set_alarm(%L, %L, …);', n.name, a.alarm)
                 else format('select * from amzmp.alarm_subject where alarm = %L;', a.alarm) end
-    from amzmp.alarm a join amzmp.name n on n.account_id = a.account_id and n.channel_id = 0
+    from amzmp.alarm a join amzmp._names() n on n.account_id = a.account_id and n.channel_id = 0
     where a.enabled and (a.state = 'failing' or a.state = 'firing' and a.level <> 'info')
     union all
     select format('target %s %s', n.name, t.target), 'error', t.state_reason,
            format('Mend it with set_%s, then select amzmp.resend_alarms(%L, %L);', t.kind, n.name, t.target)
-    from amzmp.alarm_target t join amzmp.name n on n.account_id = t.account_id and n.channel_id = 0
+    from amzmp.alarm_target t join amzmp._names() n on n.account_id = t.account_id and n.channel_id = 0
     where t.state = 'failing';
 $$;

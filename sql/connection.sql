@@ -242,6 +242,7 @@ create function amzmp._update_application(application text, client_id text defau
 declare
     p amzmp.application;
 begin
+    perform amzmp._require_unlimited('update_application');
     select x.* into p from amzmp.application x where x.name = _update_application.application for update;
     if p.application_id is null then
         perform amzmp._fail('AZ201', format('there is no application "%s"', application), null,

@@ -115,6 +115,7 @@ declare
     f amzmp.flow := amzmp._flow($1);
     wanted text := regexp_replace(btrim($2), '\s+', ' ', 'g');
 begin
+    perform amzmp._require_unlimited('set_frequency');
     if wanted is not null and amzmp._cron_next(wanted, now()) is null then
         perform amzmp._fail('AZ202', format('"%s" never comes', wanted));
     end if;

@@ -1,5 +1,5 @@
 -- health.sql
--- Is everything well, and where is what explained?
+-- Is everything well, and where is what explained? A role that is limited to some accounts is told of those only.
 
 -- Inner: state of our processes, from shared memory.
 create function amzmp._processes() returns text
@@ -15,7 +15,7 @@ create function amzmp._source_health() returns table (check_name text, state tex
            case when r.name is null then format('Make it again, then select amzmp.rescan(%1$L); or select amzmp.detach_source(%1$L, %2$L);', n.name, s.relation)
                 else format('Mend the relation, then select amzmp.rescan(%L);', n.name) end
       from amzmp.source s
-      join amzmp.name n using (account_id, channel_id)
+      join amzmp._names() n using (account_id, channel_id)
       left join (select distinct format('%I.%I', x.nspname, c.relname) as name
                    from pg_class c join pg_namespace x on x.oid = c.relnamespace
                   where c.relkind in ('r', 'p', 'v', 'm', 'f')) r on r.name = s.relation
@@ -32,6 +32,7 @@ create function amzmp._secret_health() returns table (check_name text, state tex
       from amzmp.application p
       join lateral (select x.name from amzmp.account x
                      where x.application_id = p.application_id and x.state <> 'dropped' and x.mode = 'production'
+                       and amzmp._may_see(x.account_id, amzmp._caller())
                      order by x.account_id limit 1) a on true
      where p.secret_expires_at < now() + interval '30 days';
     end;
@@ -64,20 +65,20 @@ begin
         select 'account ' || a.name, case a.state when 'invalid' then 'error' else 'ok' end,
                coalesce(a.state_reason, a.state || case when a.active then ', active' else ', not active' end),
                case a.state when 'invalid' then format('select amzmp.set_credentials(%L, file => …);', a.name) end
-          from amzmp.account a where a.state <> 'dropped';
+          from amzmp.account a where a.state <> 'dropped' and amzmp._may_see(a.account_id, amzmp._caller());
     return query select * from amzmp._rotation_health();
     return query select * from amzmp._notification_health();
     return query select * from amzmp._report_health();
     return query select * from amzmp._alarm_health();
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
-          from amzmp.hold h join amzmp.name n using (account_id, channel_id);
+          from amzmp.hold h join amzmp._names() n using (account_id, channel_id);
     return query select * from amzmp._source_health();
     return query select * from amzmp._secret_health();
     return query
         select 'flow ' || f.flow, 'warning', format('the last run for "%s" failed at %s: %s', n.name, f.started_at, f.error),
                format('select * from amzmp.activity where subject = %L order by at desc;', f.flow)
-          from amzmp.flow_run f join amzmp.name n using (account_id, channel_id)
+          from amzmp.flow_run f join amzmp._names() n using (account_id, channel_id)
          where f.state = 'failed' and f.started_at > now() - interval '1 day'
            and not exists (select from amzmp.flow_run later
                             where later.account_id = f.account_id and later.flow = f.flow and later.channel_id = f.channel_id
@@ -85,11 +86,11 @@ begin
     return query
         select 'given up', 'warning', count(*) || ' subjects are given up',
                'table amzmp.given_up; mend them, then select amzmp.release_penalty(…);'
-          from amzmp.penalty p where p.gave_up having count(*) > 0;
+          from amzmp.penalty p where p.gave_up and amzmp._may_see(p.account_id, amzmp._caller()) having count(*) > 0;
     return query
         select 'held requests', 'warning', count(*) || ' requests wait for a person',
                'select * from amzmp.request where state = ''held''; then amzmp.retry(…) or amzmp.cancel_request(…).'
-          from amzmp.request r where r.state = 'held' having count(*) > 0;
+          from amzmp.request r where r.state = 'held' and amzmp._may_see(r.account_id, amzmp._caller()) having count(*) > 0;
 end
 $$;
 select amzmp._expose('amzmp._health()', 'amzmp_reader', 'One row per check: ok, warning or error, and the statement or step that mends it.');

@@ -399,6 +399,7 @@ create function amzmp._confirm_identity()
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform amzmp._require_unlimited('confirm_identity');
     if amzmp._identity_state() = 'here' then
         return 'confirmed already: nothing has changed';
     end if;

@@ -188,6 +188,7 @@ declare
     problem text := amzmp._key_usable();
     new_key bigint;
 begin
+    perform amzmp._require_unlimited('rotate_key');
     if problem is not null then
         perform amzmp._fail('AZ002', problem, null, 'select * from amzmp.health(); says what the key file needs.');
     elsif exists (select from amzmp.key_rotation r where r.finished_at is null) then

@@ -497,16 +497,16 @@ create function amzmp._notification_health() returns table (check_name text, sta
     as $$
     select 'queue ' || n.name, case q.state when 'failing' then 'error' else 'ok' end, coalesce(q.state_reason, q.state),
            case q.state when 'failing' then format('Mend the queue''s policy or its keys: select amzmp.set_queue(%L, %L, file => …);', n.name, q.arn) end
-    from amzmp.queue q join amzmp.name n on n.account_id = q.account_id and n.channel_id = 0
+    from amzmp.queue q join amzmp._names() n on n.account_id = q.account_id and n.channel_id = 0
     union all
     select 'destination ' || n.name, 'error', d.state_reason,
            format('Mend what Amazon says (the queue''s policy, mostly), then select amzmp.run_flow(''watch_notifications'', account => %L);', n.name)
-    from amzmp.destination d join amzmp.name n on n.account_id = d.account_id and n.channel_id = 0
+    from amzmp.destination d join amzmp._names() n on n.account_id = d.account_id and n.channel_id = 0
     where d.state = 'refused'
     union all
     select format('subscription %s %s', n.name, s.type), 'error', s.state_reason,
            format('select amzmp.subscribe(%L, %L);', n.name, array[s.type])
-    from amzmp.subscription s join amzmp.name n on n.account_id = s.account_id and n.channel_id = 0
+    from amzmp.subscription s join amzmp._names() n on n.account_id = s.account_id and n.channel_id = 0
     where s.state = 'refused'
     union all
     select format('notifications %s %s', n.name, q.type), 'warning',
@@ -516,6 +516,6 @@ create function amzmp._notification_health() returns table (check_name text, sta
                   coalesce(to_char(q.last_event_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'never')),
            format('select amzmp.run_flow(''watch_notifications'', account => %L); if that mends nothing, ask Amazon''s support.', n.name)
     from (select distinct s.account_id from amzmp.subscription s) as s
-    join amzmp.name n on n.account_id = s.account_id and n.channel_id = 0
+    join amzmp._names() n on n.account_id = s.account_id and n.channel_id = 0
     cross join lateral amzmp._silence(s.account_id) as q;
 $$;

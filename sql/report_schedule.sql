@@ -124,7 +124,7 @@ as $$
         where x.ended_at is not null
         order by x.account_id, x.channel_id, x.type, x.report_id desc
     ) as r
-    join amzmp.name as n on (n.account_id, n.channel_id) = (r.account_id, r.channel_id)
+    join amzmp._names() as n on (n.account_id, n.channel_id) = (r.account_id, r.channel_id)
     join amzmp.name as o on (o.account_id, o.channel_id) = (r.account_id, 0)
     where r.state in ('refused', 'failed', 'fatal')
 $$;

@@ -31,5 +31,11 @@ from (
 select is(amzmp.normalize_gtin(null), null, 'nothing known stays nothing known');
 select is(amzmp.normalize_gtin(amzmp.normalize_gtin('036000291452')), '0036000291452', 'the normal form is final');
 
+create role gtin_reader in role amzmp_reader;
+set local role gtin_reader;
+select amzmp.normalize_gtin('036000291452') as normal \gset
+reset role;
+select is(:'normal'::text, '0036000291452', 'whoever may read may call it');
+
 select * from finish();
 rollback;

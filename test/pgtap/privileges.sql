@@ -142,6 +142,35 @@ select isnt_empty($$select * from pg_temp.allowed('p_limited', 'mine')$$, 'on it
 set local role p_limited;
 select throws_ok($$select amzmp.create_account('x', 'EU', 'app')$$, '42501', null, 'an operator cannot make accounts');
 select throws_ok($$select amzmp.limit_role('p_limited', '{}')$$, '42501', null, 'nor lift the limit');
+select throws_ok($$select amzmp.hold('nowhere', 'x')$$, 'AZ201', null, 'a name that does not exist is told');
+select is_empty($$select * from amzmp.health() h where h::text ~ '\yother\y'$$, 'health() tells nothing of another account');
+select isnt_empty($$select * from amzmp.health() h where h.check_name = 'account mine'$$, 'but of its own');
+create function pg_temp.told(statement text) returns text language plpgsql as $$
+declare
+    detail text;
+begin
+    execute statement;
+exception when others then
+    get stacked diagnostics detail = pg_exception_detail;
+    return detail;
+end $$;
+select is(pg_temp.told($$select amzmp.hold('nowhere', 'x')$$), 'There are: "mine", "mine_DE".', 'nor do the names in a hint');
+reset role;
+
+-- An administrator who is limited: nothing that concerns all accounts, its own limit least of all.
+create role p_limited_admin login in role amzmp_admin;
+select amzmp.limit_role('p_limited_admin', array['mine']) \g /dev/null
+set local role p_limited_admin;
+select throws_ok(s.statement, '42501', 'role "p_limited_admin" is limited to some accounts, and ' || s.verb || ' is about all', s.verb)
+from (
+    values ('limit_role', $$select amzmp.limit_role('p_limited_admin', '{}')$$),
+        ('create_account', $$select amzmp.create_account('x', 'EU', 'app')$$),
+        ('update_application', $$select amzmp.update_application('app', client_id => 'amzn1.application-oa2-client.x')$$),
+        ('set_frequency', $$select amzmp.set_frequency('get_orders', '1 * * * *')$$),
+        ('rotate_key', $$select amzmp.rotate_key()$$),
+        ('confirm_identity', $$select amzmp.confirm_identity()$$)
+) as s (verb, statement);
+select lives_ok($$select amzmp.set('mine', 'buffer_stock', '3')$$, 'its own account it administers');
 reset role;
 select lives_ok($$select amzmp.limit_role('p_limited', '{}')$$, 'an administrator can');
 select cmp_ok((select count(*) from pg_temp.foreign_rows('p_limited', :'other', 'other')), '>', 3::bigint, 'and then it sees all');
