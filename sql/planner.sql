@@ -16,20 +16,32 @@
  * A feed is planned only when its usage plan has a token for it, so that values are read late.
  */
 
--- Single calls a second of the wall clock; infinity where there is no limit.
+-- Single calls a second of the wall clock; infinity where there is no limit. Without preload the plan is as Amazon publishes it.
 create function amzmp._patch_rate(account_id bigint)
     returns double precision
-    language sql
+    language plpgsql
     stable
     parallel restricted
     set search_path = pg_catalog, pg_temp
-begin atomic
-    select coalesce(nullif(coalesce(u.rate, (o.rate * a.rate_scale * a.time_scale)::double precision), 0), 'infinity')
-    from amzmp.account as a
-    join amzmp.operation as o on o.name = 'patchListingsItem'
-    left join amzmp._usage() as u on (u.scope, u.owner_id, u.name) = ('operation', a.account_id, o.plan)
-    where a.account_id = _patch_rate.account_id;
-end;
+as $$
+#variable_conflict use_column
+declare
+    learned double precision;
+begin
+    if amzmp._processes() <> 'not preloaded' then
+        select u.rate into learned
+        from amzmp._usage() as u
+        join amzmp.operation as o on o.name = 'patchListingsItem' and o.plan = u.name
+        where (u.scope, u.owner_id) = ('operation', _patch_rate.account_id);
+    end if;
+    return (
+        select coalesce(nullif(coalesce(learned, (o.rate * a.rate_scale * a.time_scale)::double precision), 0), 'infinity')
+        from amzmp.account as a
+        join amzmp.operation as o on o.name = 'patchListingsItem'
+        where a.account_id = _patch_rate.account_id
+    );
+end
+$$;
 
 /*
  * How long feeds take: seconds for any, and seconds more for each message. The slope is taken from feeds of different
