@@ -564,7 +564,7 @@ begin
     end if;
     delete from amzmp.account_access x where x.role_name = _limit_role.role_name;
     insert into amzmp.account_access (account_id, role_name)
-    select (amzmp._account(name)).account_id, _limit_role.role_name from unnest(accounts) name;
+    select distinct (amzmp._account(name)).account_id, _limit_role.role_name from unnest(accounts) name;
 end
 $$;
 select amzmp._expose('amzmp._limit_role(name, text[])', 'amzmp_admin',

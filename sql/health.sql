@@ -49,7 +49,7 @@ begin
         ('processes', case processes when 'running' then 'ok' when 'starting' then 'warning' else 'error' end, processes,
          case processes when 'not preloaded' then 'Add amzmp to shared_preload_libraries and restart the server.'
                         when 'starting' then 'Look again in ten seconds.'
-                        when 'no sender' then 'Look into the server log; is max_worker_processes large enough?' end),
+                        when 'no sender' then 'Does amzmp.databases leave this database out? Else look into the server log: is max_worker_processes large enough?' end),
         ('key', case when key_problem is null then 'ok' else 'error' end, key_problem,
          case when key_problem is not null then 'Set amzmp.key_file, then select amzmp.create_key();' end),
         ('identity', case identity when 'here' then 'ok' else 'warning' end,

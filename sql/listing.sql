@@ -544,7 +544,8 @@ as
     join amzmp.account as a using (account_id)
     join amzmp.channel as c using (account_id, channel_id)
     join amzmp.marketplace as m using (marketplace_id)
-    where l.price_differs;
+    where l.price_differs
+        and not c.dropped;
 
 comment on view amzmp.price_diff is 'Prices that are to be sent: where the shop''s and Amazon''s differ.';
 comment on column amzmp.price_diff.account is 'Name of the account.';
@@ -567,7 +568,8 @@ as
     from amzmp.listing as l
     join amzmp.account as a using (account_id)
     join amzmp.channel as c using (account_id, channel_id)
-    where l.details_differ;
+    where l.details_differ
+        and not c.dropped;
 
 comment on view amzmp.details_diff is 'Conditions, notes, list prices and shipping templates that are to be sent.';
 comment on column amzmp.details_diff.account is 'Name of the account.';
@@ -584,7 +586,8 @@ as
         i.submitted_quantity_at, i.desired_quantity_at as since, i.cause, i.desired_terms, i.remote_terms
     from amzmp.inventory as i
     join amzmp.account as a using (account_id)
-    where i.quantity_differs;
+    where i.quantity_differs
+        and a.state <> 'dropped';
 
 comment on view amzmp.stock_diff is 'Quantities that are to be sent: where the shop''s and Amazon''s differ. Stock belongs to the account, not to a channel.';
 comment on column amzmp.stock_diff.account is 'Name of the account.';

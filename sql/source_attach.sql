@@ -202,7 +202,9 @@ declare
     stock_column text;
     source_id bigint;
 begin
-    if sku is null then
+    if relation is null then
+        perform amzmp._fail('AZ202', 'no relation is named: null', null, 'Name a table or view of yours, for example ''public.product''.');
+    elsif sku is null then
         perform amzmp._fail('AZ202', 'a source needs a SKU', null, 'Name the column, for example sku => ''article_number''.');
     end if;
     if kind not in ('r', 'p', 'v', 'm', 'f')

@@ -159,7 +159,7 @@ reset role;
 
 -- An administrator who is limited: nothing that concerns all accounts, its own limit least of all.
 create role p_limited_admin login in role amzmp_admin;
-select amzmp.limit_role('p_limited_admin', array['mine']) \g /dev/null
+select amzmp.limit_role('p_limited_admin', array['mine', 'mine']) \g /dev/null
 set local role p_limited_admin;
 select throws_ok(s.statement, '42501', 'role "p_limited_admin" is limited to some accounts, and ' || s.verb || ' is about all', s.verb)
 from (
