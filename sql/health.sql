@@ -13,6 +13,8 @@ create function amzmp._source_health() returns table (check_name text, state tex
     select 'source ' || s.source_id, 'error',
            case when r.name is null then format('the relation %s of "%s" does not exist', s.relation, n.name) else s.last_error end,
            case when r.name is null then format('Make it again, then select amzmp.rescan(%1$L); or select amzmp.detach_source(%1$L, %2$L);', n.name, s.relation)
+                when s.last_error = s.relation || ' has no rows'
+                then format('Fill it, or if it shall be empty: select amzmp.rescan(%L, %L, allow_empty => true);', n.name, s.relation)
                 else format('Mend the relation, then select amzmp.rescan(%L);', n.name) end
       from amzmp.source s
       join amzmp._names() n using (account_id, channel_id)
