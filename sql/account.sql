@@ -422,6 +422,13 @@ begin
                 'Expected are lines "client_secret: …" and "refresh_token: …".');
         end if;
     end if;
+    if client_secret is not null and exists (
+            select from amzmp.account x
+             where x.application_id = a.application_id and not amzmp._may_see(x.account_id, amzmp._caller())) then
+        perform amzmp._fail('42501',
+            format('the client secret of account %L is shared with accounts that role "%s" may not see', a.name, amzmp._caller()), null,
+            'Give the refresh token only, or ask a member of amzmp_admin that is not limited.');
+    end if;
     perform amzmp._store_credentials(a.account_id, client_secret, refresh_token);
 end
 $$;

@@ -145,6 +145,7 @@ begin
 end
 $$;
 
+-- An offer that is there keeps its price while the shop gives none that can be sent; one that is not yet must not begin with it.
 create function amzmp._price_changes(prices amzmp.offer_price[])
     returns amzmp.desired_change[]
     language plpgsql
@@ -157,7 +158,7 @@ begin
         select (p.channel_id, p.sku, 'price', p.desired, (p.calc).price, not p.listed, p.desired_at)::amzmp.desired_change
         from unnest(prices) as p
         where (p.calc).price is distinct from p.desired
-            and (p.calc).price is not null
+            and ((p.calc).price is not null or p.known and not p.listed)
     );
 end
 $$;

@@ -37,6 +37,9 @@ select results_eq($$select sku, state, state_reason from amzmp.offer where state
     $$values ('BAD', 'rejected', 'check digit of ''4006381333932'' is 2, expected 1'),
              ('BARE', 'rejected', 'the product has neither an ASIN nor a barcode'),
              ('FREE', 'rejected', 'the shop gives no price')$$, 'what lacks something says what');
+select shop('BARE', -5, 6) \g /dev/null
+select is((select desired_price from amzmp.listing where sku = 'BARE'), null, 'what was never offered does not begin with an older price');
+select shop('BARE', 5, 6) \g /dev/null
 select results_eq($$select state, asin, observed_price, remote_price, observed_quantity, remote_quantity from amzmp.offer where sku = 'PEN'$$,
     $$values ('live', 'B0000PEN00', 3::numeric, 3::numeric, 9, 9)$$, 'what Amazon has already is adopted');
 select results_eq($$select body -> 'patches' -> 0 -> 'op', jsonb_array_length(body -> 'patches') from claim('patchListingsItem')$$,

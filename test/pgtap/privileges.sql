@@ -170,6 +170,7 @@ from (
         ('rotate_key', $$select amzmp.rotate_key()$$),
         ('confirm_identity', $$select amzmp.confirm_identity()$$)
 ) as s (verb, statement);
+select throws_ok($$select amzmp.set_credentials('mine', client_secret => 'amzn1.oa2-cs.v1.other')$$, '42501', null, 'nor a shared secret');
 select lives_ok($$select amzmp.set('mine', 'buffer_stock', '3')$$, 'its own account it administers');
 reset role;
 select lives_ok($$select amzmp.limit_role('p_limited', '{}')$$, 'an administrator can');
