@@ -185,56 +185,68 @@ comment on column amzmp.unsettled_sku.counted is 'Is an earlier contribution of 
  * Count.
  */
 
--- Note in the rows of these SKUs that they are counted as they are. Rows that somebody is writing are left out.
+/*
+ * Note in the rows of these SKUs that they are counted as they are, and hold all of them until our end: one that changed
+ * and changed back behind our back would look counted. Returns the SKUs of which nobody else is writing a row.
+ */
 create function amzmp._mark_counted(account_id bigint, skus text[])
-    returns void
+    returns text[]
     language plpgsql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    theirs text[];
+    ours text[];
 begin
-    with mine as (
-        select p.source_id, p.sku
-        from amzmp.product as p
-        where p.account_id = _mark_counted.account_id and p.uncounted and p.sku = any (skus)
+    with product_row as materialized (
+        select p.sku from amzmp.product as p where p.account_id = _mark_counted.account_id and p.sku = any (skus)
         for no key update skip locked
+    ), listing_row as materialized (
+        select l.sku from amzmp.listing as l where l.account_id = _mark_counted.account_id and l.sku = any (skus)
+        for no key update skip locked
+    ), inventory_row as materialized (
+        select i.sku from amzmp.inventory as i where i.account_id = _mark_counted.account_id and i.sku = any (skus)
+        for no key update skip locked
+    ), balance as (
+        select p.sku, 1 as rows from amzmp.product as p where p.account_id = _mark_counted.account_id and p.sku = any (skus)
+        union all
+        select l.sku, 1 from amzmp.listing as l where l.account_id = _mark_counted.account_id and l.sku = any (skus)
+        union all
+        select i.sku, 1 from amzmp.inventory as i where i.account_id = _mark_counted.account_id and i.sku = any (skus)
+        union all
+        select p.sku, -1 from product_row as p
+        union all
+        select l.sku, -1 from listing_row as l
+        union all
+        select i.sku, -1 from inventory_row as i
     )
+    select array(select b.sku from balance as b group by b.sku having sum(b.rows) <> 0) into theirs;
+    ours := array(select unnest(skus) except select unnest(theirs));
+
     update amzmp.product as p
     set counted = amzmp._product_mark(p.gone, p.active, p.price, p.quantity, p.category, p.image)
-    from mine as m
-    where (p.account_id, p.source_id, p.sku) = (_mark_counted.account_id, m.source_id, m.sku);
+    where p.account_id = _mark_counted.account_id and p.uncounted and p.sku = any (ours);
 
-    with mine as (
-        select l.channel_id, l.sku
-        from amzmp.listing as l
-        where l.account_id = _mark_counted.account_id and l.uncounted and l.sku = any (skus)
-        for no key update skip locked
-    )
     update amzmp.listing as l
     set counted = l.state || ' ' || l.fulfillment
-    from mine as m
-    where (l.account_id, l.channel_id, l.sku) = (_mark_counted.account_id, m.channel_id, m.sku);
+    where l.account_id = _mark_counted.account_id and l.uncounted and l.sku = any (ours);
 
-    with mine as (
-        select i.sku, i.fulfillment_channel
-        from amzmp.inventory as i
-        where i.account_id = _mark_counted.account_id and i.uncounted and i.sku = any (skus)
-        for no key update skip locked
-    )
     update amzmp.inventory as i
     set counted = coalesce(i.remote_quantity, i.submitted_quantity, i.observed_quantity)
-    from mine as m
-    where (i.account_id, i.sku, i.fulfillment_channel) = (_mark_counted.account_id, m.sku, m.fulfillment_channel);
+    where i.account_id = _mark_counted.account_id and i.uncounted and i.sku = any (ours);
+    return ours;
 end
 $$;
 
 /*
  * Bring the sums up to date for these SKUs. Marks come first: a row that is marked stays as it is until our end, so that
- * what is looked up afterwards is what was marked, or newer, and then the row differs from its mark again.
+ * what is looked up afterwards is what was marked. SKUs that somebody else is writing wait for the next time; a walk through
+ * all SKUs cannot leave one out.
  */
-create function amzmp._count_skus(account_id bigint, skus text[])
+create function amzmp._count_skus(account_id bigint, skus text[], walking boolean default false)
     returns void
     language plpgsql
     volatile
@@ -242,12 +254,13 @@ create function amzmp._count_skus(account_id bigint, skus text[])
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    ours constant text[] := amzmp._mark_counted(account_id, skus);
 begin
-    perform amzmp._mark_counted(account_id, skus);
     with now_so as materialized (
         select c.channel_id, s.sku, f.*
         from amzmp.channel as c
-        cross join unnest(skus) as s (sku)
+        cross join unnest(case when walking then skus else ours end) as s (sku)
         cross join lateral amzmp._sku_facts(c.account_id, c.channel_id, s.sku) as f
         where c.account_id = _count_skus.account_id
             and not c.dropped
@@ -302,7 +315,7 @@ begin
 end
 $$;
 
-comment on function amzmp._count_skus(bigint, text[]) is 'Inner: bring the dashboard''s sums up to date for these SKUs.';
+comment on function amzmp._count_skus(bigint, text[], boolean) is 'Inner: bring the dashboard''s sums up to date for these SKUs.';
 
 -- The next SKUs to count, in order: those with uncounted rows, or (walk) all there are and were.
 create function amzmp._next_to_count(account_id bigint, after text, walk boolean, most integer)
@@ -404,7 +417,7 @@ begin
         and (c.account_id, c.channel_id) = (f.account_id, f.channel_id)
         and c.dropped;
     if skus <> '{}' then
-        perform amzmp._count_skus(account_id, skus);
+        perform amzmp._count_skus(account_id, skus, walked <> '{}');
     end if;
     if cardinality(skus) = portion then
         perform amzmp._add_task(account_id, 'count', '', null, now(),
