@@ -42,6 +42,7 @@ extern char *http_ca_file;
 
 /* Throws, without quoting it, when the URL is malformed or forbidden. Freed by curl_url_cleanup. */
 extern CURLU *http_parse_url(const char *url, bool is_mail);
+extern bool http_is_loopback(const char *host);
 
 /* NULL when there is no memory. None of the following throws. */
 extern HttpTransfer *http_transfer_create(void);

@@ -13,7 +13,6 @@
 
 extern Size processes_shmem_size(void);
 extern void processes_shmem_init(void); /* called with AddinShmemInitLock held */
-extern void processes_install_hooks(void);
 extern bool processes_preloaded(void);
 
 /* Throws ERRCODE_AMZMP_NOT_PRELOADED with a hint when the library was not preloaded. */
@@ -24,6 +23,9 @@ extern void amzmp_require_preload(const char *what);
  * a no-op without preload. After PREPARE TRANSACTION the sender looks each second until the prepared ones are gone.
  */
 extern void amzmp_wake_at_commit(void);
+
+/* The same when something was altered that may mend a source: the sender has those that fail read again. */
+extern void processes_altered_at_commit(void);
 
 /* The same for captured keys: also wakes the user runner of role `runner`; InvalidOid = all runners of the database. */
 extern void amzmp_wake_runner_at_commit(Oid runner);
@@ -53,7 +55,13 @@ extern bool runner_take_wake(int slot);
 extern uint32 runners_left(void); /* changes whenever a runner ends, however it ends */
 extern void processes_wake_sender(Oid database);
 
-/* Databases that a DROP, RENAME or TEMPLATE statement has asked us to leave. */
+/*
+ * Databases that a DROP, RENAME or TEMPLATE statement has asked us to leave. database_pause returns what database_resume
+ * takes, or -1 when too many are paused; database_leave waits for our processes to be gone, but not for ever.
+ */
 extern bool database_is_paused(Oid database);
+extern int database_pause(Oid database);
+extern void database_leave(Oid database);
+extern void database_resume(int place);
 
 #endif

@@ -22,6 +22,7 @@
 #include "processes.h"
 #include "runner.h"
 #include "sender.h"
+#include "statements.h"
 #include "token.h"
 #include "usage_plan.h"
 #include "vault.h"
@@ -77,7 +78,7 @@ _PG_init(void)
 	shmem_request_hook = request_shared_memory;
 	previous_startup = shmem_startup_hook;
 	shmem_startup_hook = make_shared_memory;
-	processes_install_hooks();
+	statements_install_hook();
 	if (!IsBinaryUpgrade)
 		launcher_register();
 }

@@ -1,16 +1,15 @@
 /*
  * http_transfer.c
- *	  One HTTP request: what is allowed, how it is set up, what libcurl reports about it, and the answer made of that.
+ *	  One HTTP request: how it is set up, what libcurl reports about it, and the answer made of that.
  *
  * A transfer is malloc'd with its easy handle, is configured for one request after another, and ends with
  * http_transfer_discard. When many of them are served is http.c's affair.
  *
- * Only http_parse_url throws. Everything libcurl or a callback fills is malloc'd, because palloc throws, and whatever may
+ * Nothing here throws (what is no allowed URL was refused by http_url.c). Everything libcurl or a callback fills is malloc'd, because palloc throws, and whatever may
  * hold a secret is wiped before it is freed.
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -170,80 +169,6 @@ on_header(char *line, size_t size, size_t count, void *arg)
 	transfer->header_used = to - transfer->header_text;
 	transfer->answer->header_count++;
 	return length;
-}
-
-/*---------------------------------------------------------------------------------------------------------------
- * Which URLs are allowed
- */
-
-/* Plain http is for a server on this machine only: the simulator, a test. */
-static bool
-is_loopback(const char *host)
-{
-	struct in_addr address;
-
-	if (pg_strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
-		return true;
-	return inet_pton(AF_INET, host, &address) == 1 && (ntohl(address.s_addr) >> 24) == 127;
-}
-
-typedef enum UrlFault
-{
-	URL_FINE,
-	URL_MALFORMED,
-	URL_SCHEME,
-	URL_USER
-} UrlFault;
-
-/* The URL is judged as libcurl has parsed it, and the parsed form is what it will use: there is no second reading. */
-static UrlFault
-judge_url(CURLU *parsed, const char *url, bool is_mail)
-{
-	const char *sealed = is_mail ? "smtps" : "https";
-	char *scheme = NULL;
-	char *host = NULL;
-	char *user = NULL;
-	UrlFault fault = URL_FINE;
-
-	if (curl_url_set(parsed, CURLUPART_URL, url, CURLU_PATH_AS_IS) != CURLUE_OK ||
-		curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
-		curl_url_get(parsed, CURLUPART_HOST, &host, 0) != CURLUE_OK)
-		fault = URL_MALFORMED;
-	else if (curl_url_get(parsed, CURLUPART_USER, &user, 0) == CURLUE_OK)
-		fault = URL_USER;
-	/* plain smtp is upgraded to TLS before anything is said, see configure_mail */
-	else if (strcmp(scheme, sealed) != 0 && !(is_mail && strcmp(scheme, "smtp") == 0) &&
-			 !(!is_mail && strcmp(scheme, "http") == 0 && is_loopback(host)))
-		fault = URL_SCHEME;
-	curl_free(scheme);
-	curl_free(host);
-	curl_free(user);
-	return fault;
-}
-
-/* The messages do not quote the URL: the signed address of a document is itself a secret. */
-CURLU *
-http_parse_url(const char *url, bool is_mail)
-{
-	CURLU *parsed = curl_url();
-	UrlFault fault;
-
-	if (parsed == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	fault = judge_url(parsed, url, is_mail);
-	if (fault == URL_FINE)
-		return parsed;
-
-	curl_url_cleanup(parsed);
-	if (fault == URL_MALFORMED)
-		ereport(ERROR, (errcode(ERRCODE_AMZMP_BAD_VALUE), errmsg("malformed URL or unsupported scheme")));
-	if (fault == URL_SCHEME && is_mail)
-		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("a mail server's URL begins with smtps:// or smtp://")));
-	if (fault == URL_USER)
-		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("a URL must not contain a user name or password")));
-	ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("only https is allowed for servers on other machines"),
-					errhint("Plain http works for localhost, 127.0.0.0/8 and [::1].")));
-	return NULL; /* not reached */
 }
 
 /*---------------------------------------------------------------------------------------------------------------
@@ -419,7 +344,7 @@ configure_mail(HttpTransfer *transfer, const HttpRequest *request)
 {
 	CURL *easy = transfer->easy;
 	char *host = NULL;
-	bool here = curl_url_get(transfer->url, CURLUPART_HOST, &host, 0) == CURLUE_OK && is_loopback(host);
+	bool here = curl_url_get(transfer->url, CURLUPART_HOST, &host, 0) == CURLUE_OK && http_is_loopback(host);
 
 	curl_free(host);
 	for (const char *const *to = request->mail_to; *to != NULL; to++)

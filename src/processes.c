@@ -7,26 +7,19 @@
  * queue. A wake-up that reaches a wrong process (the slot's owner has just died) is one spurious wake-up.
  *
  * The same file knows which databases must be left alone for a while: DROP DATABASE, ALTER DATABASE … RENAME and
- * CREATE DATABASE … TEMPLATE refuse while anybody is connected, so a utility hook stops our processes there first. The
- * hook also tells the sender of statements that may mend a source which cannot be read.
+ * CREATE DATABASE … TEMPLATE refuse while anybody is connected, so our processes are stopped there first (statements.c).
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_class.h"
-#include "commands/dbcommands.h"
-#include "commands/defrem.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -64,7 +57,6 @@ typedef struct Processes
 } Processes;
 
 static Processes *shared = NULL;
-static ProcessUtility_hook_type previous_utility = NULL;
 
 /* what this transaction will wake when it commits */
 static bool callback_registered = false;
@@ -189,6 +181,13 @@ amzmp_wake_at_commit(void)
 {
 	if (ready_to_wake())
 		wake_sender = true;
+}
+
+void
+processes_altered_at_commit(void)
+{
+	shop_altered = true;
+	amzmp_wake_at_commit();
 }
 
 void
@@ -553,8 +552,8 @@ database_is_paused(Oid database)
 	return paused;
 }
 
-static int
-pause_database(Oid database)
+int
+database_pause(Oid database)
 {
 	int place = -1;
 
@@ -568,8 +567,8 @@ pause_database(Oid database)
 	return place;
 }
 
-static void
-resume_database(int place)
+void
+database_resume(int place)
 {
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	shared->paused[place] = InvalidOid;
@@ -593,8 +592,8 @@ terminate_workers(WorkerSlot *slots, int count, Oid database)
 	return alive;
 }
 
-static void
-leave_database(Oid database)
+void
+database_leave(Oid database)
 {
 	for (int waited = 0; waited < LEAVE_TIMEOUT_MS; waited += 20)
 	{
@@ -610,101 +609,4 @@ leave_database(Oid database)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-}
-
-static const char *
-template_of(const CreatedbStmt *statement)
-{
-	ListCell *cell;
-
-	foreach (cell, statement->options)
-	{
-		DefElem *option = lfirst_node(DefElem, cell);
-
-		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
-			return defGetString(option);
-	}
-	return NULL;
-}
-
-/* Name of the database that this statement needs to have for itself, or NULL. */
-static const char *
-database_to_leave(Node *statement)
-{
-	if (IsA(statement, DropdbStmt))
-		return castNode(DropdbStmt, statement)->dbname;
-	if (IsA(statement, CreatedbStmt))
-		return template_of(castNode(CreatedbStmt, statement));
-	if (IsA(statement, RenameStmt) && castNode(RenameStmt, statement)->renameType == OBJECT_DATABASE)
-		return castNode(RenameStmt, statement)->subname;
-	return NULL;
-}
-
-/* May this statement mend a source that could not be read: a name that is back, a privilege that is granted? */
-static bool
-may_mend_source(Node *statement)
-{
-	switch (nodeTag(statement))
-	{
-		case T_RenameStmt:
-		case T_AlterTableStmt:
-		case T_AlterObjectSchemaStmt:
-		case T_ViewStmt:
-		case T_GrantStmt:
-			return true;
-		case T_CreateStmt:
-			return castNode(CreateStmt, statement)->relation->relpersistence != RELPERSISTENCE_TEMP;
-		default:
-			return false;
-	}
-}
-
-/* What the sender is to know when the statement's transaction commits. */
-static void
-note_statement(Node *statement)
-{
-	bool drops_extension = IsA(statement, DropStmt) && castNode(DropStmt, statement)->removeType == OBJECT_EXTENSION;
-
-	if (may_mend_source(statement))
-		shop_altered = true;
-	/* whether its extension is still there, or whether sources that fail can be read now */
-	if (drops_extension || may_mend_source(statement))
-		amzmp_wake_at_commit();
-}
-
-static void
-leave_databases_first(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
-					  ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	ProcessUtility_hook_type next = previous_utility ? previous_utility : standard_ProcessUtility;
-	const char *name = database_to_leave(pstmt->utilityStmt);
-	Oid database = name && context == PROCESS_UTILITY_TOPLEVEL ? get_database_oid(name, true) : InvalidOid;
-	int place = -1;
-
-	note_statement(pstmt->utilityStmt);
-	/* Only who may do it anyway can make our processes leave: the owner of the database, as for the statement itself. */
-	if (OidIsValid(database) && amzmp_database_ownercheck(database, GetUserId()))
-		place = pause_database(database);
-	if (place < 0)
-	{
-		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-		return;
-	}
-	PG_TRY();
-	{
-		leave_database(database);
-		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	}
-	PG_FINALLY();
-	{
-		resume_database(place);
-	}
-	PG_END_TRY();
-}
-
-void
-processes_install_hooks(void)
-{
-	previous_utility = ProcessUtility_hook;
-	ProcessUtility_hook = leave_databases_first;
 }
