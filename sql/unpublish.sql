@@ -337,8 +337,13 @@ begin
 end
 $$;
 
-create function amzmp._render_end(claimed amzmp.request[])
-    returns table (request_id bigint, params jsonb, body jsonb)
+/*
+ * Listings whose offer goes with these requests, marked as on their way: deleted, or ended (Amazon ships it). One that is
+ * wanted again by now has no row.
+ */
+create function amzmp._mark_leaving(claimed amzmp.request[], deleted boolean)
+    returns table (request_id bigint, params jsonb, listing amzmp.listing, place amzmp.marketplace)
+    rows 20
     language plpgsql
     volatile
     parallel unsafe
@@ -360,15 +365,32 @@ begin
     where (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
         and (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
         and m.marketplace_id = c.marketplace_id
-        and amzmp._to_end(l)
+        and case when deleted then amzmp._to_delete(l) else amzmp._to_end(l) end
         and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id])
-    returning r.request_id, amzmp._listing_params(account.seller_id, l.sku, m.marketplace_id, m.language),
-        jsonb_build_object('productType', 'PRODUCT', 'patches', jsonb_build_array(jsonb_build_object('op', 'delete',
-            'path', '/attributes/purchasable_offer', 'value', (
-                select jsonb_agg(jsonb_build_object('marketplace_id', m.marketplace_id, 'currency', m.currency, 'audience', v.audience))
-                from (values ('ALL'), (case when l.remote_terms ? 'business' then 'B2B' end)) as v (audience)
-                where v.audience is not null
-            ))));
+    returning r.request_id, amzmp._listing_params(account.seller_id, l.sku, m.marketplace_id, m.language), l, m;
+end
+$$;
+
+create function amzmp._render_end(claimed amzmp.request[])
+    returns table (request_id bigint, params jsonb, body jsonb)
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select x.request_id, x.params, jsonb_build_object('productType', 'PRODUCT', 'patches', jsonb_build_array(jsonb_build_object(
+                'op', 'delete', 'path', '/attributes/purchasable_offer', 'value', (
+                    select jsonb_agg(jsonb_build_object('marketplace_id', (x.place).marketplace_id, 'currency', (x.place).currency,
+                            'audience', v.audience))
+                    from (
+                        values ('ALL'), (case when (x.listing).remote_terms ? 'business' then 'B2B' end)
+                    ) as v (audience)
+                    where v.audience is not null
+                ))))
+    from amzmp._mark_leaving(claimed, false) as x;
 end
 $$;
 
@@ -448,24 +470,10 @@ create function amzmp._render_delete(claimed amzmp.request[])
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
-declare
-    account constant amzmp.account := (
-        select a from amzmp.account as a where a.account_id = claimed[1].account_id
-    );
 begin
-    perform amzmp._lock_skus(account.account_id, array(select r.subject from unnest(claimed) as r));
     return query
-    update amzmp.listing as l
-    set in_flight_request = r.request_id
-    from unnest(claimed) as r,
-        amzmp.channel as c,
-        amzmp.marketplace as m
-    where (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
-        and (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
-        and m.marketplace_id = c.marketplace_id
-        and amzmp._to_delete(l)
-        and not amzmp._in_flight(l.account_id, l.in_flight_request, array[r.request_id])
-    returning r.request_id, amzmp._listing_params(account.seller_id, l.sku, m.marketplace_id, m.language), null::jsonb;
+    select x.request_id, x.params, null::jsonb
+    from amzmp._mark_leaving(claimed, true) as x;
 end
 $$;
 
