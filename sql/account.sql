@@ -217,6 +217,15 @@ create function amzmp._now(account_id bigint) returns timestamptz
       from amzmp.account a where a.account_id = _now.account_id;
     end;
 
+-- A time as Amazon wants it: UTC, whole seconds.
+create function amzmp._iso_time(at timestamptz) returns text
+    language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+end
+$$;
+
 create function amzmp._check_name(name text) returns void
     language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
     as $$

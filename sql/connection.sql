@@ -154,7 +154,7 @@ begin
         return query values ('orders role', null::boolean, 'not asked: answers may hold buyers'' data, which needs amzmp_buyer_data');
     else
         p := amzmp._probe(a.name, 'searchOrders', jsonb_build_object('marketplaceIds', marketplace_ids, 'maxResultsPerPage', 1,
-            'lastUpdatedAfter', to_char(amzmp._now(a.account_id) at time zone 'UTC' - interval '10 minutes', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
+            'lastUpdatedAfter', amzmp._iso_time(amzmp._now(a.account_id) - interval '10 minutes')));
         return query select 'orders role', r.ok, r.detail from amzmp._check_role(p, 'orders') r;
     end if;
 end

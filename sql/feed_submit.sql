@@ -235,8 +235,7 @@ declare
     sent_at constant timestamptz := coalesce((answer.request).claimed_at, now());
 begin
     perform amzmp._feed_request(feed, 'getFeeds', jsonb_build_object('feedTypes', jsonb_build_array(feed.type), 'pageSize', 100,
-            'createdSince', to_char((amzmp._now(feed.account_id) - (now() - sent_at) * scale - interval '1 hour')
-                    at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+            'createdSince', amzmp._iso_time(amzmp._now(feed.account_id) - (now() - sent_at) * scale - interval '1 hour')),
         null, '_handle_feed_lookup', null,
         now() + case feed.looks when 0 then interval '5 seconds' else interval '1 minute' end / scale);
     update amzmp.feed as x

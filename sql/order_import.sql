@@ -139,7 +139,7 @@ create function amzmp._search_orders(account_id bigint, window_id bigint, since 
     as $$
     select amzmp._enqueue(_search_orders.account_id, 'searchOrders',
         jsonb_strip_nulls(jsonb_build_object(
-            'lastUpdatedAfter', to_char(since at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'lastUpdatedAfter', amzmp._iso_time(since),
             'marketplaceIds', to_jsonb(marketplaces),
             'includedData', amzmp._order_data_sets(detail),
             'maxResultsPerPage', 100)),

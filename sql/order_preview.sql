@@ -62,7 +62,7 @@ begin
     returning p.preview_id into preview;
     perform amzmp._enqueue(acc, 'searchOrders',
         jsonb_build_object(
-            'lastUpdatedAfter', to_char(first_look at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'lastUpdatedAfter', amzmp._iso_time(first_look),
             'marketplaceIds', to_jsonb(marketplaces), 'includedData', '["FULFILLMENT"]'::jsonb, 'maxResultsPerPage', 100),
         null, '_handle_preview_orders', null, 50, now(), 0, 'preview', preview::text, jsonb_build_object('role', amzmp._caller(), 'at', now()));
 end

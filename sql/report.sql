@@ -279,17 +279,6 @@ begin atomic
     select amzmp._create_reports(account_id, '{}');
 end;
 
-create function amzmp._iso_time(at timestamptz)
-    returns text
-    language sql
-    immutable
-    strict
-    parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-    select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-$$;
-
 create function amzmp._render_report(claimed amzmp.request[])
     returns table (request_id bigint, params jsonb, body jsonb)
     language sql

@@ -279,8 +279,8 @@ declare
 begin
     if sale > 0 and sale < c.price and sale >= coalesce(c.minimum, sale) and sale_from < sale_to and sale_to > now() then
         c.terms := c.terms || jsonb_build_object('sale', jsonb_build_object('price', sale,
-            'from', to_char(sale_from at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-            'to', to_char(sale_to at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')));
+            'from', amzmp._iso_time(sale_from),
+            'to', amzmp._iso_time(sale_to)));
         c.again_at := least(c.again_at, sale_to);
     end if;
     if amzmp._is_price(business) then

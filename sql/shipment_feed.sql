@@ -89,7 +89,7 @@ as $$
     select xmlelement(name "Message", xmlelement(name "MessageID", message_id),
             xmlelement(name "OrderFulfillment",
                 xmlforest(s.amazon_order_id as "AmazonOrderID",
-                    to_char(s.shipped_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as "FulfillmentDate"),
+                    amzmp._iso_time(s.shipped_at) as "FulfillmentDate"),
                 xmlelement(name "FulfillmentData",
                     xmlforest(nullif(s.carrier_code, 'Other') as "CarrierCode",
                         case when s.carrier_code = 'Other' then s.carrier_name end as "CarrierName",

@@ -119,7 +119,7 @@ as $$
             case when b.reason is null then 'sent' when b.refused then 'refused' else 'held' end as state, b.reason,
             jsonb_strip_nulls(jsonb_build_object('packageReferenceId', s.package_reference, 'carrierCode', s.carrier_code,
                     'carrierName', s.carrier_name, 'shippingMethod', s.shipping_method, 'trackingNumber', s.tracking,
-                    'shipDate', to_char(s.shipped_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                    'shipDate', amzmp._iso_time(s.shipped_at),
                     'orderItems', s.items)) as package
         from unnest(claimed) as r
         join amzmp.shipment as s
