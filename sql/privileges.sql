@@ -62,6 +62,18 @@ begin
 end
 $$;
 grant execute on function amzmp._may_see(bigint, name) to amzmp_reader;
+-- What belongs to no single account: keys of the shop's tables are for who may see every account (0 is nobody's number), an
+-- application for who may see one of its accounts.
+create policy account_access on amzmp.change for select to amzmp_reader using (amzmp._may_see(0, current_user));
+create policy account_access on amzmp.rescan_mark for select to amzmp_reader using (amzmp._may_see(0, current_user));
+create policy account_access on amzmp.watched for select to amzmp_reader using (amzmp._may_see(0, current_user));
+create policy account_access on amzmp.application for select to amzmp_reader
+    using (amzmp._may_see(0, current_user)
+           or exists (select from amzmp.account a where a.application_id = application.application_id));
+alter table amzmp.change enable row level security;
+alter table amzmp.rescan_mark enable row level security;
+alter table amzmp.watched enable row level security;
+alter table amzmp.application enable row level security;
 -- The dashboard's views evaluate it with the rights, and the row security, of who asks.
 grant execute on function amzmp._sku_facts(bigint, bigint, text) to amzmp_reader;
 

@@ -119,6 +119,7 @@ begin
     if found then
         state := 'AZ202';
         message := case
+            when wrong.id is null then 'an element of items names neither "orderItemId" nor "sku"'
             when wrong.open is null then format('order %s has no line %L', $2, wrong.id)
             else format('%s units of line %s cannot be shipped, %s are open', wrong.quantity, wrong.id, wrong.open)
         end;

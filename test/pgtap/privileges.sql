@@ -157,6 +157,15 @@ end $$;
 select is(pg_temp.told($$select amzmp.hold('nowhere', 'x')$$), 'There are: "mine", "mine_DE".', 'nor do the names in a hint');
 reset role;
 
+-- What belongs to no account of theirs.
+select amzmp.create_application('somebody', 'amzn1.application-oa2-client.somebody') \g /dev/null
+insert into amzmp.change (xid, part, watched_id, relation, keys, application, at) values (pg_current_xact_id(), 1, 1, 1, '{K}', '', now());
+set local role p_limited;
+select is((select array_agg(x.name order by x.name) from amzmp.application x), array['app'], 'applications of no account of theirs are hidden');
+select is_empty($$select from amzmp.change$$, 'and captured keys');
+reset role;
+delete from amzmp.change;
+
 -- An administrator who is limited: nothing that concerns all accounts, its own limit least of all.
 create role p_limited_admin login in role amzmp_admin;
 select amzmp.limit_role('p_limited_admin', array['mine', 'mine']) \g /dev/null
