@@ -1,6 +1,6 @@
 -- source.sql
 -- The shop's relations: which are attached, and what is captured of them. How they are attached is in source_attach.sql, how
--- they are read in source_read.sql.
+-- they are read in source_read.sql and source_compare.sql.
 --
 -- Who does what, because three identities are involved:
 --   * attach_source, watch, detach_source and capture_triggers are ordinary functions. They run with their caller's own
