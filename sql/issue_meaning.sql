@@ -3,7 +3,7 @@
  *	  What error codes mean in plain words, and what to do: Amazon's codes about listings, its codes about calls, and ours.
  *
  * Built-in rows come with this script; users add rows of their own, also for a code that is there, and theirs go first.
- * amzmp._meaning is the one look-up; amzmp.issue, amzmp.penalised and trace show what it finds. A code that is blocking is
+ * amzmp.meaning says which row counts; amzmp.issue, amzmp.penalised, amzmp.listing_status and why show it. A code that is blocking is
  * tried again after blocking_retry_interval at the soonest (penalty.sql), because repeating alone mends nothing.
  */
 create table amzmp.issue_meaning (
@@ -130,18 +130,19 @@ values
     (true, false, 'ADDRESS_UNMAPPED', 'ADDRESS_UNMAPPED', 'order', 'A part of the address has no counterpart in the shop. The order is kept, its hand-over waits.',
         'Map the code that the message names, then redeliver the order.');
 
--- What a code means: the user's row before ours. One row at most.
-create function amzmp._meaning(code text)
-    returns setof amzmp.issue_meaning
-    language sql
-    stable
-    rows 1
-    parallel safe
-    set search_path = pg_catalog, pg_temp
-begin atomic
-    select m.*
+-- What each code means: the user's row before ours. The one look-up; views join it.
+create view amzmp.meaning
+    with (security_invoker = true)
+as
+    select distinct on (m.code) m.code, m.error, m.class, m.meaning, m.remedy, m.blocking, m.retry_after
     from amzmp.issue_meaning as m
-    where m.code = _meaning.code
-    order by m.built_in
-    limit 1;
-end;
+    order by m.code, m.built_in;
+
+comment on view amzmp.meaning is 'What each error code means: your row of amzmp.issue_meaning where there is one, else the built-in one.';
+comment on column amzmp.meaning.code is 'The code.';
+comment on column amzmp.meaning.error is 'Name of the error.';
+comment on column amzmp.meaning.class is 'What kind of matter it is.';
+comment on column amzmp.meaning.meaning is 'What it means.';
+comment on column amzmp.meaning.remedy is 'What to do about it; null where there is nothing to do.';
+comment on column amzmp.meaning.blocking is 'Does it stay until somebody changes something?';
+comment on column amzmp.meaning.retry_after is 'How long to wait before the next try; null: what the policy says.';

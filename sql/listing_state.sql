@@ -82,9 +82,7 @@ as
     join amzmp.marketplace as m using (marketplace_id)
     left join amzmp.penalty as p
         on (p.account_id, p.channel_id, p.kind, p.subject) = (l.account_id, l.channel_id, 'publish', l.sku)
-    left join lateral (
-        select x.remedy from amzmp.issue_meaning as x where x.code = p.code order by x.built_in limit 1
-    ) as r on true;
+    left join amzmp.meaning as r on r.code = p.code;
 
 comment on view amzmp.listing_status is 'Each offer''s state in words: why it is so, what to do about it, who moves it on, and what happens next.';
 comment on column amzmp.listing_status.account is 'Name of the account.';

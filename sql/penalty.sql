@@ -92,7 +92,7 @@ create function amzmp._penalty_policy(account_id bigint, channel_id bigint, kind
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    known amzmp.issue_meaning;
+    known amzmp.meaning;
 begin
     retry_after := coalesce(amzmp._setting_interval(account_id, channel_id, kind || '_retry_interval'),
         amzmp._setting_interval(account_id, channel_id, 'penalty_retry_interval'));
@@ -100,7 +100,7 @@ begin
         amzmp._setting_interval(account_id, channel_id, 'penalty_expiration'));
     max_retries := coalesce(amzmp._setting_int(account_id, channel_id, kind || '_max_retries'),
         amzmp._setting_int(account_id, channel_id, 'penalty_max_retries'));
-    select m.* into known from amzmp._meaning(code) as m;
+    select m.* into known from amzmp.meaning as m where m.code = _penalty_policy.code;
     if known.retry_after is not null then
         retry_after := known.retry_after;
     elsif known.blocking then

@@ -15,13 +15,7 @@ as
     from amzmp.penalty as p
     join amzmp.account as a using (account_id)
     left join amzmp.channel as c using (account_id, channel_id)
-    left join lateral (
-        select x.*
-        from amzmp.issue_meaning as x
-        where x.code = p.code
-        order by x.built_in
-        limit 1
-    ) as m on true;
+    left join amzmp.meaning as m on m.code = p.code;
 
 comment on view amzmp.penalised is 'What is held back after an error, with what the error means, what to do, and when it is tried again.';
 comment on column amzmp.penalised.account is 'Name of the account.';
@@ -76,13 +70,7 @@ as
     from amzmp.listing_issue as i
     join amzmp.account as a using (account_id)
     join amzmp.channel as c using (account_id, channel_id)
-    left join lateral (
-        select x.*
-        from amzmp.issue_meaning as x
-        where x.code = i.code
-        order by x.built_in
-        limit 1
-    ) as m on true;
+    left join amzmp.meaning as m on m.code = i.code;
 
 comment on view amzmp.issue is 'What Amazon says is wrong with offers, with what it means and what to do.';
 comment on column amzmp.issue.account is 'Name of the account.';

@@ -152,14 +152,14 @@ as $$
             case when p.gave_up then 'given up' else 'again at ' || p.until::timestamp(0) end),
         concat_ws(' ', m.remedy, format('select amzmp.release_penalty(%L, array[%L]); tries at once.', ($1).name, $2))
     from amzmp.penalty as p
-    left join lateral amzmp._meaning(p.code) as m on true
+    left join amzmp.meaning as m on m.code = p.code
     where p.account_id = ($1).account_id
         and p.channel_id in (0, ($1).channel_id)
         and p.subject = $2
     union all
     select 7, 'issue', case i.severity when 'ERROR' then 'blocked' else 'ok' end, format('%s (%s)', i.message, i.code), m.remedy
     from amzmp.listing_issue as i
-    left join lateral amzmp._meaning(i.code) as m on true
+    left join amzmp.meaning as m on m.code = i.code
     where (i.account_id, i.channel_id, i.sku) = (($1).account_id, ($1).channel_id, $2)
     union all
     select 8, 'request', case r.state when 'held' then 'blocked' else 'waits' end,
