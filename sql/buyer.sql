@@ -142,6 +142,7 @@ begin
         perform amzmp._fail('AZ203', format('order %s is just being imported', waiting), null, 'Call it again in a moment.');
     end if;
     delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (order_ids);
+    perform amzmp._import_succeeded(acc, order_ids);
     delete from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = any (order_ids);
     update amzmp.orders o set personal_purged_at = now() where o.account_id = acc and o.amazon_order_id = any (order_ids);
     get diagnostics erased = row_count;
@@ -212,7 +213,7 @@ declare
     run alias for $3;
     before timestamptz := amzmp._now($1) - amzmp._setting_interval($1, 0, 'personal_data_retention');
     purged bigint;
-    unread bigint;
+    unread text[];
 begin
     with removed as (
         delete from amzmp.order_buyer b
@@ -233,12 +234,13 @@ begin
          where p.account_id = acc and p.failed_at is not null and p.last_updated_at < before
         returning p.amazon_order_id
     )
-    select count(*) into unread from removed;
+    select coalesce(array_agg(r.amazon_order_id), '{}') into unread from removed r;
+    perform amzmp._import_succeeded(acc, unread);
     perform amzmp._purge_order_bodies(acc);
-    if purged + unread > 0 then
+    if purged + cardinality(unread) > 0 then
         perform amzmp._log(acc, 0, 'info', 'flow', 'purge_personal_data',
-            format('personal data of %s orders removed', purged + unread),
-            jsonb_build_object('orders', purged, 'never_imported', unread), run);
+            format('personal data of %s orders removed', purged + cardinality(unread)),
+            jsonb_build_object('orders', purged, 'never_imported', cardinality(unread)), run);
     end if;
 end
 $$;

@@ -479,10 +479,11 @@ begin
     perform amzmp._order_forgiven(target.account_id, found_ids);
     perform amzmp._settle_states(target.account_id, found_ids);
     -- Orders that could not even be read belong to no channel yet: those of the account are tried again.
-    update amzmp.parked_order p
-       set failed_at = null, failure_reason = null
-     where p.account_id = target.account_id and p.failed_at is not null
-       and (amazon_order_ids is null or p.amazon_order_id = any (amazon_order_ids));
+    perform amzmp._order_forgiven(target.account_id, array(
+        select p.amazon_order_id from amzmp.parked_order p
+         where p.account_id = target.account_id and p.failed_at is not null
+           and (amazon_order_ids is null or p.amazon_order_id = any (amazon_order_ids))));
+    perform amzmp._retry_parked(target.account_id, true);
     perform amzmp._queue_imports(target.account_id);
     perform amzmp._queue_deliveries(target.account_id, found_ids);
     return coalesce(cardinality(found_ids), 0);

@@ -123,6 +123,8 @@ values
     (true, false, 'REJECTED', 'REJECTED', 'review', 'Amazon refused the offer.', 'Look into amzmp.issue for this SKU; mend it in the shop.'),
     (true, false, 'ORDER_NOT_DELIVERED', 'ORDER_NOT_DELIVERED', 'order', 'An order that the shop has not taken over yet cannot be cancelled there: it waits for the hand-over.',
         'Nothing, if it is on its way; else look at why it was not delivered (amzmp.orders).'),
+    (true, false, 'ORDER_NOT_IMPORTED', 'ORDER_NOT_IMPORTED', 'order', 'Amazon sent an order that could not be imported; it is kept as it came, sealed.',
+        'Look at the message. It is tried again by itself, and at once when Amazon sends a newer state; select amzmp.redeliver(channel); tries now. If it stays so, report the message.'),
     (true, false, 'P0001', 'SHOP_REFUSED', 'order', 'The shop''s own function refused the order and said why.',
         'Mend what its message names. It is tried again by itself; select amzmp.redeliver(channel); tries at once.'),
     (true, false, '55P03', 'SHOP_BUSY', 'wait', 'The shop''s rows were locked by somebody else for too long.', 'Nothing: it is tried again.'),

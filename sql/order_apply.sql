@@ -116,10 +116,7 @@ begin
                 perform amzmp._fail('40001', format('order number of %s is just being taken', id));
             end if;
             message := amzmp._safe_error(state, message);
-            update amzmp.parked_order
-               set failed_at = now(), failure_reason = message
-             where account_id = acc and amazon_order_id = id;
-            perform amzmp._log(acc, 0, 'error', 'order', id, 'the order could not be imported: ' || message);
+            perform amzmp._import_failed(acc, id, message);
     end;
 end
 $$;
@@ -357,6 +354,7 @@ create function amzmp._import_orders(account_id bigint, order_ids text[], stock_
     as $$
 begin
     perform amzmp._settle_orders(account_id, order_ids, stock_follows, amzmp._import_parked(account_id, order_ids));
+    perform amzmp._import_succeeded(account_id, order_ids);
     perform amzmp._notify_orders(account_id, order_ids);
 end
 $$;
