@@ -19,6 +19,8 @@ insert into amzmp.setting_definition (built_in, name, scope, type, label, defaul
 values
     (true, 'alarm_give_up', 'account', 'interval', 'Alarms are sent for', '"24:00:00"', 60, 2592000,
         'How long a webhook or mail that cannot be delivered is tried again.'),
+    (true, 'alarm_time_limit', 'account', 'interval', 'An alarm''s query may take', '"00:01:00"', 1, 540,
+        'How long the query of an alarm may take before it is stopped and the alarm is failing. Other work of the same role waits for it.'),
     (true, 'alarm_retention', 'account', 'interval', 'Alarms are kept', '"90 days"', 86400, 31536000,
         'How long events of alarms and their deliveries are kept.');
 

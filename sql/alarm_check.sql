@@ -179,9 +179,14 @@ end
 $$;
 
 -- Inner: the same for a query that a user runner executed.
-create function amzmp._alarm_task_failed(t amzmp.task, reason text) returns void
+create function amzmp._alarm_task_failed(t amzmp.task, error_state text, error_text text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
+declare
+    reason text := case error_state
+        when '57014' then format('its query was stopped (alarm_time_limit is %s): %s',
+            amzmp._setting_interval(t.account_id, 0, 'alarm_time_limit'), error_text)
+        else error_text end;
 begin
     perform amzmp._alarm_failed(a, reason) from amzmp.alarm a where a.account_id = t.account_id and a.alarm = t.subject;
     delete from amzmp.task x where x.account_id = t.account_id and x.task_id = t.task_id;
@@ -255,6 +260,8 @@ create function amzmp._statement_alarm(account_id bigint, subject text, argument
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
     select array['set local search_path = pg_catalog, pg_temp',
+        format('set local statement_timeout = %L',
+               round(extract(epoch from amzmp._setting_interval(a.account_id, 0, 'alarm_time_limit')) * 1000)),
         format(E'select amzmp.take_alarm(%L::bigint, %L, array_agg(%s), array_agg(%s)) from (select * from (%s\n) as x (%s) limit 10000) as q',
                a.account_id, a.alarm,
                case when 'subject' = any (a.columns) then 'q.subject::text' else $q$''::text$q$ end,

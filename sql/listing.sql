@@ -601,3 +601,16 @@ comment on column amzmp.stock_diff.since is 'When the shop''s quantity last chan
 comment on column amzmp.stock_diff.cause is 'What changed it.';
 comment on column amzmp.stock_diff.desired_terms is 'Lead time and restock date that are wanted.';
 comment on column amzmp.stock_diff.remote_terms is 'Lead time and restock date that Amazon accepted last.';
+
+/*
+ * Can Amazon know a product by this SKU? It takes blanks around one away and would call the product by another SKU from
+ * then on, in reports and orders; so such a SKU is refused. The shop says by which SKU it is offered: sku => 'btrim(sku)'.
+ */
+create function amzmp._is_sku(sku text)
+    returns boolean
+    language sql
+    immutable
+    parallel safe
+begin atomic
+    select coalesce(length(sku) between 1 and 40 and sku !~ '^\s|\s$', false);
+end;

@@ -108,11 +108,12 @@ begin
     from (
         select s.sku
         from unnest(skus) as s (sku)
-        where s.sku = '' or length(s.sku) > 40
+        where not amzmp._is_sku(s.sku)
         limit 10
     ) as x;
     if bad is not null then
-        perform amzmp._fail('AZ202', format('Amazon takes no such SKU: %s', bad), null, 'A SKU has 1 to 40 characters at Amazon.');
+        perform amzmp._fail('AZ202', format('Amazon takes no such SKU: %s', bad), null,
+            'A SKU has 1 to 40 characters at Amazon and no blanks around it: Amazon takes these away, and knows the product by another SKU then. Trim it where the source is attached: sku => ''btrim(sku)''.');
     end if;
     select string_agg(quote_literal(x.sku), ', ') into bad
     from (

@@ -15,6 +15,7 @@ as $$
 declare
     place amzmp.channel;
     fresh text[];
+    unfit text[];
 begin
     if not exists (
         select from amzmp.source_value as v where v.account_id = _list_by_rule.account_id and v.name = 'list_if'
@@ -33,13 +34,19 @@ begin
             where p.extra ->> 'list_if' = 'true'
                 and p.extra ->> 'stop_if' is distinct from 'true'
                 and p.active is not false
-                and length(p.sku) <= 40
                 and not exists (
                     select
                     from amzmp.listing as l
                     where (l.account_id, l.channel_id, l.sku) = (place.account_id, place.channel_id, p.sku)
                 )
         );
+        unfit := array(select s.sku from unnest(fresh) as s (sku) where not amzmp._is_sku(s.sku));
+        if unfit <> '{}' then
+            perform amzmp._log(place.account_id, place.channel_id, 'warning', 'listing', case when cardinality(unfit) = 1 then unfit[1] end,
+                format('not published, Amazon takes no such SKU: %s',
+                    (select string_agg(quote_literal(u.sku), ', ') from unnest(unfit[:10]) as u (sku))));
+            fresh := array(select s.sku from unnest(fresh) as s (sku) where amzmp._is_sku(s.sku));
+        end if;
         if fresh <> '{}' then
             perform amzmp._want(place, fresh, null, cause || jsonb_build_object('condition', 'list_if'));
             perform amzmp._look(place.account_id, place.channel_id, fresh, now(), cause);

@@ -72,6 +72,14 @@ begin
             raise syntax_error using message = 'it is not one expression';
         end if;
         found_type := found_types[1];
+        -- what may not stand in a condition (aggregates, window functions, sets) is about more than one row
+        begin
+            perform amzmp.query_types(format(E'select 1 from %s where ((%s\n)) is not null', relation, expression));
+        exception when grouping_error or windowing_error or feature_not_supported then
+            perform amzmp._fail('AZ202', format('%s => %L is about several rows', field, expression),
+                format('Each row of %s is read by itself.', relation),
+                'Make a view in which each row has the value (with GROUP BY, for example), and attach that.');
+        end;
     exception when undefined_column or undefined_table or undefined_function or syntax_error or ambiguous_column
                    or datatype_mismatch or invalid_text_representation or grouping_error or insufficient_privilege
                    or undefined_object or wrong_object_type or feature_not_supported or ambiguous_function then

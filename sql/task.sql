@@ -219,7 +219,7 @@ begin
        and coalesce(nullif(x.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller()
     returning x.* into t;
     if t.kind = 'alarm' and not gave_way then
-        perform amzmp._alarm_task_failed(t, error_text);
+        perform amzmp._alarm_task_failed(t, error_state, error_text);
     elsif t.task_id is not null then
         perform amzmp._log(t.account_id, 0, case when gave_way then 'info' else 'error' end, t.kind, t.subject, format('%s failed (attempt %s): %s', t.kind, t.attempt, error_text),
             jsonb_build_object('sqlstate', error_state, 'again_at', t.due_at));

@@ -12,6 +12,9 @@
  * Life: started by the sender when the role has due work; takes one task after the other; when nothing is left it waits
  * LINGER_MS on its latch for more, then exits. Claiming a task commits its attempt before it is performed; performing
  * and finishing it are one transaction; an error is recorded in a third.
+ *
+ * How long a statement may take is for its task to say, by SET LOCAL statement_timeout before it; what is configured for
+ * the role's own sessions is not meant for our work.
  */
 #include "postgres.h"
 
@@ -23,12 +26,14 @@
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -155,6 +160,17 @@ claim(void *arg)
 	tasks_in_turn = task->task_id == 0 ? TASKS_IN_TURN : Max(tasks_in_turn - 1, 0);
 }
 
+/* One statement of a task, within the time that the task has set for it. */
+static void
+run_limited(const char *statement)
+{
+	if (StatementTimeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+	run(statement, 0, NULL, NULL);
+	if (get_timeout_active(STATEMENT_TIMEOUT))
+		disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
 static void
 perform(void *arg)
 {
@@ -163,7 +179,7 @@ perform(void *arg)
 	Datum values[2] = {Int64GetDatum(task->account_id), Int64GetDatum(task->task_id)};
 
 	for (int i = 0; i < task->statement_count; i++)
-		run(task->statements[i], 0, NULL, NULL);
+		run_limited(task->statements[i]);
 	run(task->own ? "select amzmp._finish_task($1, $2)" : "select amzmp.finish_task($1, $2)", 2, types, values);
 }
 
@@ -223,6 +239,7 @@ amzmp_runner_main(Datum arg)
 
 	runner_announce(slot, &database, &role);
 	worker_start(database, is_own(role) ? InvalidOid : role, is_own(role) ? "amzmp runner" : "amzmp user runner");
+	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	context = AllocSetContextCreate(TopMemoryContext, "amzmp runner", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{

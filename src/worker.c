@@ -21,6 +21,7 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "owner.h"
 #include "worker.h"
@@ -80,6 +81,9 @@ worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryCon
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(keep);
+		/* neither a time limit nor a cancellation reaches into what comes next */
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();

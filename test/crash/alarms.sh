@@ -188,6 +188,18 @@ sql 'update store.stock set n = 0' >/dev/null
 check few
 delivered ops 9
 is "$(sql "select subject_count from amzmp.alarm_event where alarm = 'few' order by alarm_event_id desc limit 1")" 2 'and again what was gone'
+# A query that takes too long is stopped, and what waits behind it goes on.
+sql "select amzmp.set('shop', 'alarm_time_limit', '1 s')" >/dev/null
+PGUSER=clerk sql "select amzmp.set_alarm('shop', 'slow', 'select ''x'' from pg_catalog.pg_sleep(300)')" >/dev/null
+sql 'update store.stock set n = 9' >/dev/null
+check slow
+check few
+sql_becomes 20 "select state from amzmp.alarm where alarm = 'few'" quiet
+pass 'a slow query does not keep the others waiting'
+is "$(sql "select state, state_reason like '%alarm_time_limit is 00:00:01%' from amzmp.alarm where alarm = 'slow'")" 'failing|t' 'and says why it was stopped'
+sql_becomes 20 "select state from amzmp.health() where check_name = 'alarm shop slow'" error
+pass 'in health(), too'
+sql "select amzmp.drop_alarm('shop', 'slow')" >/dev/null
 sql 'drop table store.stock cascade' >/dev/null
 check few
 sql_becomes 20 "select state from amzmp.health() where check_name = 'alarm shop few'" error

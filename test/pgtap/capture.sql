@@ -52,6 +52,9 @@ select throws_ok($$select amzmp.attach_source('acc', 'shop.product', price => 'p
     'AZ202', null, 'an expression is one expression');
 select throws_ok($$select amzmp.attach_source('acc', 'shop.product', price => '1), (2')$$,
     'AZ202', null, 'and not two');
+select throws_ok(format($$select amzmp.attach_source('acc', 'shop.product', price => %L)$$, e), 'AZ202',
+    format('price => %L is about several rows', e), 'an expression is about one row: ' || e)
+    from unnest('{sum(price),rank() over (order by price),"generate_series(1, 2)"}'::text[]) as e;
 select throws_ok($$select amzmp.attach_source('nobody', 'shop.product')$$, 'AZ201', null, 'the account must exist');
 select throws_ok($$select amzmp.attach_source('acc', 'shop.product', run_as => 'other')$$, 'AZ202',
     'only a superuser can attach a source for role "other"', 'nobody lends himself another''s rights');

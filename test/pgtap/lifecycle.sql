@@ -68,6 +68,9 @@ select shop('NEW', 10, 5, '4006381333931') \g /dev/null
 select is_empty($$select from amzmp.listing where sku = 'NEW'$$, 'a new product is not offered by itself');
 select says('NEW', '{"list_if": "true"}') \g /dev/null
 select results_eq($$select channel, state from amzmp.offer where sku = 'NEW' order by 1$$, $$values ('DE', 'queued'), ('FR', 'queued')$$, 'but where list_if holds');
+select shop(' PAD', 10, 5, '4006381333931'), says(' PAD', '{"list_if": "true"}') \g /dev/null
+select is_empty($$select from amzmp.listing where sku ~ 'PAD'$$, 'and the SKU is one that Amazon takes');
+select isnt_empty($$select from amzmp.activity where subject = ' PAD' and message like 'not published, Amazon takes no such SKU%'$$, 'else it is said');
 select amzmp.unpublish('FR', '{NEW}') \g /dev/null
 select says('NEW', '{"list_if": "true"}') \g /dev/null
 select is(stopped('NEW', 'FR'), 'off', 'what a person took back stays so');

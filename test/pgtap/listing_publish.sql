@@ -17,7 +17,8 @@ from (
         ('''DE'', ''{}''', 'AZ202', 'no SKUs to publish: an empty array', 'nothing at all'),
         ('''DE'', array[''MUG''], array[''B000000001'', ''B000000002'']', 'AZ202', '2 ASINs for 1 SKUs', 'lists that do not fit together'),
         ('''DE'', ''MUG'', ''B0-NO''', 'AZ202', 'not an ASIN: ''B0-NO''', 'what is no ASIN'),
-        (quote_literal('DE') || ', array[repeat(''x'', 41)]', 'AZ202', null, 'a SKU too long for Amazon')
+        (quote_literal('DE') || ', array[repeat(''x'', 41)]', 'AZ202', null, 'a SKU too long for Amazon'),
+        (quote_literal('DE') || ', array['' MUG'']', 'AZ202', 'Amazon takes no such SKU: '' MUG''', 'a SKU with blanks around it')
 ) as c (arguments, state, message, what);
 update amzmp.channel set active = false where channel_id = :fr;
 select throws_ok('select amzmp.publish(''FR'', ''{MUG}'')', 'AZ203', 'channel "FR" is not active', 'an inactive channel');

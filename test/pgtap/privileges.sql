@@ -142,6 +142,16 @@ select isnt_empty($$select * from pg_temp.allowed('p_limited', 'mine')$$, 'on it
 set local role p_limited;
 select throws_ok($$select amzmp.create_account('x', 'EU', 'app')$$, '42501', null, 'an operator cannot make accounts');
 select throws_ok($$select amzmp.limit_role('p_limited', '{}')$$, '42501', null, 'nor lift the limit');
+reset role;
+update amzmp.account set active = true, state = 'valid' where account_id in (:mine, :other);
+update amzmp.account_flow set enabled = true where flow = 'get_orders';
+set local role p_limited;
+select is(amzmp.mark_due('get_orders'), 1::bigint, 'it marks a flow due for its own accounts');
+reset role;
+select results_eq($$select t.account_id from amzmp.task t where t.kind = 'flow'$$, array[:mine::bigint], 'and for no other');
+select is_empty($$select from amzmp.flow_state where marked_at is not null$$, 'that is no pulse of the clock');
+update amzmp.account set active = false where account_id in (:mine, :other);
+set local role p_limited;
 select throws_ok($$select amzmp.hold('nowhere', 'x')$$, 'AZ201', null, 'a name that does not exist is told');
 select is_empty($$select * from amzmp.health() h where h::text ~ '\yother\y'$$, 'health() tells nothing of another account');
 select isnt_empty($$select * from amzmp.health() h where h.check_name = 'account mine'$$, 'but of its own');
