@@ -334,11 +334,20 @@ create function amzmp._settle_cancellations(account_id bigint, order_ids text[])
 as $$
 begin
     perform amzmp._settle_cancellation(o.account_id, o.amazon_order_id)
-    from amzmp.orders as o
-    left join amzmp.cancellation as c on (c.account_id, c.amazon_order_id) = (o.account_id, o.amazon_order_id)
-    where o.account_id = _settle_cancellations.account_id
-        and o.amazon_order_id = any (order_ids)
-        and (o.cancellation_requested or o.status = 'CANCELLED' or c.amazon_order_id is not null);
+    from unnest(order_ids) as w (id)
+    cross join lateral (
+        select x.*
+        from amzmp.orders as x
+        where (x.account_id, x.amazon_order_id) = (_settle_cancellations.account_id, w.id)
+        offset 0
+    ) as o
+    where o.cancellation_requested
+        or o.status = 'CANCELLED'
+        or exists (
+            select
+            from amzmp.cancellation as c
+            where (c.account_id, c.amazon_order_id) = (o.account_id, o.amazon_order_id)
+        );
 end
 $$;
 

@@ -142,9 +142,9 @@ declare
     by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
     claims amzmp.order_claim[];
 begin
-    perform from amzmp.parked_order p
-      where p.account_id = acc and p.amazon_order_id = any (ids)
-      order by p.amazon_order_id for update;
+    perform from (select distinct u.id from unnest(ids) as u (id) order by u.id) as w
+      cross join lateral (
+            select from amzmp.parked_order x where x.account_id = acc and x.amazon_order_id = w.id for update offset 0) as p;
 
     with arrived as materialized (
         select p.amazon_order_id, p.last_updated_at, p.complete, p.sealed, o.order_number,
@@ -339,7 +339,12 @@ begin
          where not f.purged
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     ), done as (
-        delete from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = any (ids)
+        delete from amzmp.parked_order p
+         using (select x.ctid as place from unnest(ids) as w (id)
+                 cross join lateral (
+                       select y.ctid from amzmp.parked_order y
+                        where y.account_id = acc and y.amazon_order_id = w.id offset 0) as x) as f
+         where p.ctid = f.place
     )
     select array_agg(row(l.shop_sku, l.shop_sku = l.sku, l.claims, l.purchased_at)::amzmp.order_claim)
       into claims

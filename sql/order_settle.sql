@@ -9,15 +9,30 @@
  * planner no choice: it goes from order to order ("lateral … offset 0"), looks up rows by a whole key, and updates them by
  * the place where it has found them; else it may read all orders of the account for each.
  */
+-- Those of these orders that exist.
+create function amzmp._lock_orders(account_id bigint, order_ids text[]) returns text[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
+    as $$
+declare
+    acc alias for $1;
+begin
+    return array(
+        select o.amazon_order_id
+          from (select distinct u.id from unnest(order_ids) as u (id) order by u.id) as w
+          cross join lateral (
+                select x.amazon_order_id from amzmp.orders x
+                 where x.account_id = acc and x.amazon_order_id = w.id for update offset 0) as o);
+end
+$$;
+
 create function amzmp._settle_orders(account_id bigint, order_ids text[], stock_follows boolean default false,
     fresh amzmp.order_claim[] default '{}') returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    ids text[] := array(
-        select o.amazon_order_id from amzmp.orders o
-         where o.account_id = _settle_orders.account_id and o.amazon_order_id = any (order_ids)
-         order by o.amazon_order_id for update);
+    ids text[] := amzmp._lock_orders(account_id, order_ids);
 begin
     if ids = '{}' then
         return;

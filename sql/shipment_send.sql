@@ -241,12 +241,21 @@ create function amzmp._settle_shipments(account_id bigint, order_ids text[])
 as $$
 #variable_conflict use_column
 begin
-    perform amzmp._shipments_verified(s, o)
-    from amzmp.shipment as s
-    join amzmp.orders as o using (account_id, amazon_order_id)
-    where s.account_id = _settle_shipments.account_id
-        and s.amazon_order_id = any (order_ids)
-        and s.state = 'verifying';
+    perform amzmp._shipments_verified(s.s, o.o)
+    from unnest(order_ids) as w (id)
+    cross join lateral (
+        select x as s
+        from amzmp.shipment as x
+        where (x.account_id, x.amazon_order_id) = (_settle_shipments.account_id, w.id)
+            and x.state = 'verifying'
+        offset 0
+    ) as s
+    cross join lateral (
+        select x as o
+        from amzmp.orders as x
+        where (x.account_id, x.amazon_order_id) = (_settle_shipments.account_id, w.id)
+        offset 0
+    ) as o;
 
     update amzmp.shipment as s
     set state = case when d.ours then 'confirmed' else 'refused' end,
@@ -263,11 +272,20 @@ begin
                     where (p.account_id, p.amazon_order_id) = (o.account_id, o.amazon_order_id)
                         and p.tracking = c.tracking
                 )) as ours
-        from amzmp.orders as o
-        join amzmp.shipment as c using (account_id, amazon_order_id)
-        where o.account_id = _settle_shipments.account_id
-            and o.amazon_order_id = any (order_ids)
-            and c.state = 'checking'
+        from unnest(order_ids) as w (id)
+        cross join lateral (
+            select x.*
+            from amzmp.shipment as x
+            where (x.account_id, x.amazon_order_id) = (_settle_shipments.account_id, w.id)
+                and x.state = 'checking'
+            offset 0
+        ) as c
+        cross join lateral (
+            select x.*
+            from amzmp.orders as x
+            where (x.account_id, x.amazon_order_id) = (_settle_shipments.account_id, w.id)
+            offset 0
+        ) as o
     ) as d
     where (s.account_id, s.amazon_order_id, s.package_reference) = (d.account_id, d.amazon_order_id, d.package_reference)
         and s.state = 'checking';
