@@ -33,6 +33,28 @@ as $$
         and i.amazon_order_id = _open_units.amazon_order_id
 $$;
 
+-- Contents in which every line stands once: parts of a line are added up, whatever else they say is kept together.
+create function amzmp._merge_items(items jsonb)
+    returns jsonb
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_agg(m.item order by m.place)
+    from (
+        select min(e.n) as place, jsonb_strip_nulls((array_agg(e.item order by e.n))[1] || jsonb_build_object('quantity',
+                    case when count(*) = 1 then (array_agg(e.item -> 'quantity'))[1] else to_jsonb(sum(coalesce(amzmp._count(e.item -> 'quantity'), 0))) end,
+                    'transparencyCodes', (
+                        select jsonb_agg(c)
+                        from jsonb_array_elements(jsonb_agg(e.item -> 'transparencyCodes') filter (where e.item ? 'transparencyCodes')) as l (codes)
+                        cross join lateral jsonb_array_elements(case jsonb_typeof(l.codes) when 'array' then l.codes else '[]' end) as c
+                    ))) as item
+        from jsonb_array_elements(items) with ordinality as e (item, n)
+        group by coalesce(e.item ->> 'orderItemId', e.n::text)
+    ) as m
+$$;
+
 -- Contents that name SKUs, with Amazon's numbers of the lines; a SKU of several lines is spread over them in order.
 create function amzmp._items_by_sku(account_id bigint, amazon_order_id text, items jsonb, skip text)
     returns jsonb
@@ -107,6 +129,7 @@ begin
         return;
     end if;
     contents := case when jsonb_path_exists(items, '$[*].sku') then amzmp._items_by_sku($1, $2, items, skip) else items end;
+    contents := amzmp._merge_items(contents);
     select e.id, e.quantity, u.quantity as open into wrong
     from (
         select x ->> 'orderItemId' as id, sum(coalesce(amzmp._count(x -> 'quantity'), 0)) as quantity

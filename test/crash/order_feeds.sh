@@ -158,9 +158,64 @@ becomes "select status from amzmp.orders where amazon_order_id = '$two'" SHIPPED
 seller "update shop.parcel set code = 'P-3-new' where code = 'P-3'"
 becomes "select string_agg(tracking, ' ' order by package_reference) from amzmp.order_package where amazon_order_id = '$two'" 'P-1 P-2 P-3-new' 'a changed row corrects its package'
 
+# ---- several rows, one package
+
+# lines_of ORDER PACKAGE: what amzmp has told Amazon of a package, and its number
+lines_of()
+{
+	sql "select s.tracking || ':' || (select string_agg(i.sku || '=' || (x ->> 'quantity'), ',' order by i.sku, x ->> 'quantity')
+		from jsonb_array_elements(s.items) x join amzmp.order_item i on i.amazon_order_id = s.amazon_order_id and i.order_item_id = x ->> 'orderItemId')
+		from amzmp.shipment s where s.amazon_order_id = '$1' and s.package_reference = '$2' and s.state = 'confirmed'"
+}
+
+says()
+{
+	wait_for 40 test_lines "$1" "$2" "$3" || true
+	is "$(lines_of "$1" "$2")" "$3" "$4"
+}
+
+test_lines()
+{
+	[ "$(lines_of "$1" "$2")" = "$3" ]
+}
+
+many=$(place '{"items": [{"sku": "S-11", "quantity": 2}, {"sku": "S-12", "quantity": 1}, {"sku": "S-13", "quantity": 3}]}')
+sent=$(arrived confirmShipment)
+seller "insert into shop.parcel (sale_number, company, code, sku, units) values ('$many', 'DHL', 'M-1', 'S-11', 2), ('$many', 'DHL', 'M-1', 'S-12', 1), ('$many', 'DHL', 'M-1', 'S-13', 1)"
+says "$many" 1 'M-1:S-11=2,S-12=1,S-13=1' 'rows with one number are one package'
+is "$(($(arrived confirmShipment) - sent))" 1 'which is confirmed once'
+becomes "select status from amzmp.orders where amazon_order_id = '$many'" PARTIALLY_SHIPPED 'and arrives as one'
+seller "insert into shop.parcel (sale_number, company, code, sku, units) values ('$many', 'DHL', 'M-1', 'S-13', 1)"
+says "$many" 1 'M-1:S-11=2,S-12=1,S-13=2' 'a row that comes later joins it'
+seller "update shop.parcel set code = 'M-2' where code = 'M-1'"
+says "$many" 1 'M-2:S-11=2,S-12=1,S-13=2' 'another number for all of its rows corrects it'
+becomes "select string_agg(package_reference || tracking, ' ') from amzmp.order_package where amazon_order_id = '$many'" 1M-2 'and makes no other'
+seller "update shop.parcel set code = 'M-3' where code = 'M-2' and sku = 'S-12'"
+says "$many" 2 'M-3:S-12=1' 'a row that gets a number of its own becomes a package of its own'
+says "$many" 1 'M-2:S-11=2,S-13=2' 'and leaves the one that it was in'
+seller "insert into shop.parcel (sale_number, company, code, sku, units) values ('$many', 'UPS', 'M-3', 'S-13', 1)"
+becomes "select reason from amzmp.shipment_problem where amazon_order_id = '$many'" 'rows of one package name several carriers' 'rows that contradict each other are held'
+seller "update shop.parcel set company = 'DHL' where code = 'M-3'"
+says "$many" 2 'M-3:S-12=1,S-13=1' 'until they agree'
+becomes "select status from amzmp.orders where amazon_order_id = '$many'" SHIPPED 'then the order is shipped'
+is "$(sql "select count(*) from amzmp.shipment where amazon_order_id = '$many'")" 2 'in two packages'
+calls=$(arrived confirmShipment)
+sql "select amzmp.rescan('shop', 'shop.parcel')" >/dev/null
+becomes "select rescan_finished_at > rescan_requested_at from amzmp.source where kind = 'shipment'" t 'all rows are read again'
+is "$(arrived confirmShipment)" "$calls" 'which sends nothing'
+
+seller "create table shop.box (id serial primary key, box text, sale_number text, sku text, units integer)" \
+	"select amzmp.attach_shipments('shop', 'shop.box', order_number => 'sale_number', carrier => '''DHL''', tracking => null, shipped_at => null,
+	 sku => 'sku', quantity => 'units', package => 'box')" >/dev/null
+boxed=$(place '{"items": [{"sku": "S-14", "quantity": 1}, {"sku": "S-15", "quantity": 1}]}')
+seller "insert into shop.box (box, sale_number, sku, units) values ('A', '$boxed', 'S-14', 1), ('A', '$boxed', 'S-15', 1)"
+becomes "select string_agg(package_reference || state || jsonb_array_length(items) || by_feed, ' ') from amzmp.shipment where amazon_order_id = '$boxed'" \
+	'1confirmed2true' 'a column may say what is one package'
+seller "select amzmp.detach_source('shop', 'shop.box')" >/dev/null
+
 early='701-1234567-7654321'
 seller "insert into shop.parcel (sale_number, company, code) values ('$early', 'DHL', 'P-4'), ('web-17', 'DHL', 'P-5')"
-becomes "select string_agg(state || coalesce(' ' || reason, ''), ', ' order by row_key) from amzmp.shipment_row where order_reference in ('$early', 'web-17')" \
+becomes "select string_agg(state || coalesce(' ' || reason, ''), ', ' order by row_key::integer) from amzmp.shipment_row where order_reference in ('$early', 'web-17')" \
 	"held there is no order $early, foreign there is no order web-17" 'what has no order is held, what is none of Amazon''s is left alone'
 seller "select amzmp.set('shop', 'require_tracking', 'true')" >/dev/null
 bare=$(place '{"items": [{"sku": "S-9", "quantity": 1}]}')
