@@ -55,7 +55,7 @@ begin
                     case when l.desired_terms is not null then 'with ' || l.desired_terms::text end)),
             (10, not l.sends_price, 'not sent', null, null, origin ->> 'send', case when origin ? 'send' then 'send does not name price' else 'setting send_offers' end),
             (11, not l.wanted, 'not wanted', null, null, null, coalesce('stopped by ' || l.stopped_by, 'unpublished')),
-            (13, l.in_flight_request is not null, 'in flight', null, l.in_flight_price, null, 'request ' || l.in_flight_request),
+            (13, l.in_flight_request is not null, 'in flight', null, l.in_flight_price, null, amzmp._carrier(l.account_id, l.sku, l.in_flight_request)),
             (14, true, 'submitted', null, l.submitted_price, null, 'accepted ' || l.submitted_price_at),
             (15, true, 'expected', null, l.remote_price, null, case when l.price_differs then 'differs from desired, to be sent' end),
             (16, true, 'observed', null, l.observed_price, null, coalesce('seen ' || l.observed_at, 'never seen'))
@@ -63,6 +63,25 @@ begin
     where v.shown
     order by v.place;
     return query select * from amzmp._explain_penalty(account_id, channel_id, 'price', sku);
+end
+$$;
+
+-- What carries values that are in flight: a request, or the feed with which it went along.
+create function amzmp._carrier(account_id bigint, sku text, request_id bigint)
+    returns text
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return coalesce((
+            select format('feed %s, message %s', m.feed_id, m.message_id)
+            from amzmp.feed_message as m
+            where (m.account_id, m.sku, m.request_id) = (_carrier.account_id, _carrier.sku, _carrier.request_id)
+                and m.request is not null
+        ), 'request ' || request_id);
 end
 $$;
 

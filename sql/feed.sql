@@ -16,6 +16,9 @@
  * and leaves those SKUs alone. There is one exception: a stop or a decrease of stock overtakes the feed
  * (overtaken_by), and is asserted again and read back when the feed ends.
  *
+ * Offers and products, content and deletions are requests that a feed takes along (listing_feed_request.sql): the request
+ * moves from the queue into its message, and gets its answer from the feed's report.
+ *
  * What ended fatal or stuck stays in flight until the SKU was read from Amazon, and only what differs then is sent
  * again. A stuck feed is watched on: should it end after all, what was sent meanwhile is asserted again.
  *
@@ -149,20 +152,25 @@ create table amzmp.feed_message (
     quantity integer,
     stock_terms jsonb,
     overtaken_by integer,
+    request_id bigint,
+    request jsonb,
+    facets text[],
+    body jsonb,
+    issues jsonb,
     result text,
     code text,
     message text,
     ended_at timestamptz,
     primary key (account_id, feed_id, message_id),
     constraint feed_message_content_check check (
-        num_nonnulls(sku, subject) = 1 and (sku is not null) = (num_nonnulls(price, quantity) > 0)
+        num_nonnulls(sku, subject) = 1 and (sku is not null) = (num_nonnulls(price, quantity, request_id) > 0)
     ),
     constraint feed_message_result_check check (result in ('accepted', 'refused', 'unknown', 'released'))
 );
 
 create index feed_message_sku on amzmp.feed_message (account_id, sku) where sku is not null;
 create index feed_message_in_flight on amzmp.feed_message (account_id, sku)
-where (result is null or result = 'unknown') and sku is not null;
+where (result is null or result = 'unknown' or request is not null) and sku is not null;
 
 comment on table amzmp.feed_message is 'What each feed carries for each SKU, and Amazon''s verdict on it.';
 comment on column amzmp.feed_message.account_id is 'The account.';
@@ -176,17 +184,22 @@ comment on column amzmp.feed_message.terms is 'What travels with the price, see 
 comment on column amzmp.feed_message.quantity is 'The quantity that is sent; null: none.';
 comment on column amzmp.feed_message.stock_terms is 'Lead time and restock date.';
 comment on column amzmp.feed_message.overtaken_by is 'A lower quantity that was sent since without waiting for the feed.';
+comment on column amzmp.feed_message.request_id is 'The request that went along with the feed instead of being a call of its own; null: the message is about price or stock alone.';
+comment on column amzmp.feed_message.request is 'That request, until it was answered or given back to the queue.';
+comment on column amzmp.feed_message.facets is 'What it changes: offer, product, relation, image, price, details, or that the listing is deleted (deletion) or its offer ended (end).';
+comment on column amzmp.feed_message.body is 'What it says, until it stands in the document.';
+comment on column amzmp.feed_message.issues is 'All that Amazon''s report says about it.';
 comment on column amzmp.feed_message.result is 'accepted, refused, unknown (the feed was fatal or stuck), released (the feed was cancelled); null: it is awaited.';
 comment on column amzmp.feed_message.code is 'Amazon''s code of the first error.';
 comment on column amzmp.feed_message.message is 'Amazon''s words for it.';
 comment on column amzmp.feed_message.ended_at is 'When the result came.';
 
 /*
- * What is in flight with feeds for these SKUs. Unknown results count until the SKU was read from Amazon, an hour at
- * the most.
+ * What is in flight with feeds for these SKUs: price, stock, or a request that went along. Unknown results count until
+ * the SKU was read from Amazon, an hour at the most; those of requests no longer once a feed is known to be over.
  */
 create function amzmp._in_feeds(account_id bigint, skus text[])
-    returns table (channel_id bigint, sku text, price numeric, quantity integer, overtaken_by integer)
+    returns table (channel_id bigint, sku text, price numeric, quantity integer, overtaken_by integer, request_id bigint)
     rows 1000
     language plpgsql
     stable
@@ -204,21 +217,27 @@ begin
         return;
     end if;
     return query
-    select m.channel_id, m.sku, m.price, m.quantity, m.overtaken_by
+    select m.channel_id, m.sku, m.price, m.quantity, m.overtaken_by, m.request_id
     from unnest(_in_feeds.skus) as k (sku)
     cross join lateral (
         select o.*
         from amzmp.feed_message as o
         where (o.account_id, o.sku) = (_in_feeds.account_id, k.sku)
-            and (o.result is null or o.result = 'unknown')
+            and (o.result is null or o.result = 'unknown' or o.request is not null)
         offset 0 -- SKU by SKU, however few messages the planner believes to be in flight
     ) as m
     left join amzmp.listing as l
         on (l.account_id, l.channel_id, l.sku) = (m.account_id, m.channel_id, m.sku) and m.result is not null
-    where (m.result is null
-            or m.ended_at > now() - interval '1 hour'
+    where m.result is null
+        or m.request is not null
+        or m.ended_at > now() - interval '1 hour'
                 / (select a.time_scale::double precision from amzmp.account as a where a.account_id = m.account_id)
-                and coalesce(l.observed_at, '-infinity') <= m.ended_at);
+            and coalesce(l.observed_at, '-infinity') <= m.ended_at
+            and (m.request_id is null or exists (
+                select
+                from amzmp.feed as f
+                where (f.account_id, f.feed_id, f.state) = (m.account_id, m.feed_id, 'stuck')
+            ));
 end
 $$;
 

@@ -271,7 +271,8 @@ begin
             and not amzmp._penalised(f.account_id, 'fulfillment', 0, f.sku)
             and not amzmp._in_flight(f.account_id, f.in_flight_request, finished)
             and not amzmp._in_flight(i.account_id, i.in_flight_request, finished)
-            and not exists (select from amzmp._in_feeds(f.account_id, array[f.sku]) as n where n.quantity is not null)
+            and not exists (select from amzmp._in_feeds(f.account_id, array[f.sku]) as n
+                where n.quantity is not null or n.request_id = f.in_flight_request)
     );
 end
 $$;

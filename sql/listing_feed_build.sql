@@ -3,6 +3,20 @@
  *	  Which changes a feed of listings carries, and its document: chosen when the feed is built, never earlier.
  */
 
+-- Does an offer's stock rise? That of a new offer does, which has none until it is sent for the first time. (Without a
+-- search_path of its own, so that it becomes a part of the statement.)
+create function amzmp._stock_rises(inventory amzmp.inventory, listing amzmp.listing)
+    returns boolean
+    language sql
+    immutable
+    parallel safe
+begin atomic
+    select case
+            when inventory.remote_quantity is not null then inventory.desired_quantity > inventory.remote_quantity
+            else listing.step = 'stock' and inventory.submitted_quantity_at is null and inventory.desired_quantity > 0
+        end;
+end;
+
 /*
  * What feeds may carry of these SKUs in a channel: prices, and merchant stock where it rises. Left out is whatever
  * waits for its own request, is in flight, is held back after an error, or waits for its price.
@@ -19,10 +33,10 @@ as $$
 begin
     return query
     with flying as materialized (
-        select f.channel_id, f.sku, f.price, f.quantity
+        select f.channel_id, f.sku, f.price, f.quantity, f.request_id
         from amzmp._in_feeds(_bulk_offers.account_id, _bulk_offers.skus) as f
     ), flying_price as materialized (
-        select f.sku from flying as f where f.channel_id = _bulk_offers.channel_id and f.price is not null
+        select f.sku from flying as f where f.channel_id = _bulk_offers.channel_id and num_nonnulls(f.price, f.request_id) > 0
     ), flying_stock as materialized (
         select f.sku from flying as f where f.quantity is not null
     ), held as materialized (
@@ -39,17 +53,26 @@ begin
             and r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
     ), price_first as materialized (
         select w.sku from amzmp._price_first(_bulk_offers.account_id, _bulk_offers.skus) as w
+    ), content as materialized (
+        select d.sku
+        from amzmp.listing_content as d
+        where (d.account_id, d.channel_id) = (_bulk_offers.account_id, _bulk_offers.channel_id)
+            and d.differs
     ), offer as (
         select l.sku,
             case
                 when l.price_differs
+                    -- these go along with their price in one message (listing_feed_request.sql)
+                    and not l.details_differ
+                    and l.step is distinct from 'price'
+                    and l.sku not in (select d.sku from content as d)
                     and ('price', l.sku) not in (select h.kind, h.subject from held as h)
                     and l.sku not in (select f.sku from flying_price as f)
                 then round(l.desired_price, c.currency_decimals)
             end as price,
             case
                 when i.quantity_differs
-                    and i.desired_quantity > i.remote_quantity
+                    and amzmp._stock_rises(i, l)
                     and l.fulfillment = 'merchant'
                     and l.sku not in (select w.sku from price_first as w)
                     and not (i.in_flight_request is not null
@@ -113,7 +136,7 @@ begin
             on (l.account_id, l.channel_id, l.sku) = (i.account_id, _bulk_skus.channel_id, i.sku)
         where i.account_id = _bulk_skus.account_id
             and i.quantity_differs
-            and i.desired_quantity > i.remote_quantity
+            and amzmp._stock_rises(i, l)
             and l.listed
     );
 end
@@ -259,10 +282,16 @@ declare
     written bigint;
 begin
     written := amzmp._write_document(feed.account_id, feed.document_id, feed.feed_id,
-        format(E'{"header": %s, "messages": [\n', header), amzmp._feed_query(place), E'\n]}', amzmp._feed_most_bytes());
+        format(E'{"header": %s, "messages": [\n', header),
+        case when feed.argument is not null then amzmp._request_lines() else amzmp._feed_query(place) end, E'\n]}',
+        amzmp._feed_most_bytes());
     delete from amzmp.feed_message as m
     where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
         and m.message_id > written;
+    update amzmp.feed_message as m
+    set body = null
+    where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
+        and m.body is not null;
     return written;
 end
 $$;
@@ -278,12 +307,18 @@ as $$
 #variable_conflict use_column
 declare
     portion constant integer := 2500;
+    more boolean;
 begin
     if feed.messages > 0 then
         return amzmp._write_listings_feed(feed);
     elsif feed.messages = 0 then
         return 0;
-    elsif not amzmp._fill_feed(feed, portion) then
+    elsif feed.argument is not null then
+        more := amzmp._fill_with_requests(feed, 500);
+    else
+        more := amzmp._fill_feed(feed, portion);
+    end if;
+    if not more then
         update amzmp.feed as f
         set messages = (
                 select count(*)

@@ -27,6 +27,8 @@ begin
         perform amzmp._judge_messages(feed,
             convert_from(amzmp._read_document(feed.account_id, feed.result_document_id), 'UTF8')::jsonb);
         return interval '0';
+    elsif feed.argument is not null then
+        return case when amzmp._land_requests(feed, 500) > 0 then interval '0' end;
     elsif amzmp._land_messages(feed, portion) > 0 then
         return interval '0';
     elsif exists (
@@ -54,6 +56,9 @@ create function amzmp._judge_messages(feed amzmp.feed, report jsonb)
 as $$
 #variable_conflict use_column
 begin
+    if feed.argument is not null then
+        perform amzmp._keep_message_issues(feed, report);
+    end if;
     with issue as materialized (
         select (e.issue ->> 'messageId')::integer as message_id, e.issue ->> 'sku' as sku, e.issue ->> 'code' as code,
             e.issue ->> 'message' as message, e.position
@@ -296,7 +301,9 @@ declare
         order by m.sku
     );
 begin
-    if feed.state in ('fatal', 'stuck') then
+    if feed.argument is not null then
+        perform amzmp._add_task(feed.account_id, 'feed_requests', feed.feed_id::text, null, now());
+    elsif feed.state in ('fatal', 'stuck') then
         update amzmp.inventory as i
         set remote_quantity = null
         where i.account_id = feed.account_id

@@ -179,6 +179,8 @@ begin
             and not l.wanted
     ) into left_shop;
     perform amzmp._settle_unwanted(account_id, left_shop, '{}');
+    perform amzmp._overtake_feed(account_id, '_render_delete');
+    perform amzmp._overtake_feed(account_id, '_render_end');
 end
 $$;
 

@@ -200,11 +200,12 @@ $$;
  * What each claimed request shall carry, as things stand now. Null facets are not sent: nothing differs, another
  * request has them in flight, they are held back after an error, or stock waits for a price. Of several requests for a
  * SKU the first takes the stock. What an earlier attempt of the same request carried is sent again even if nothing
- * differs by now, because that attempt may have taken effect.
+ * differs by now, because that attempt may have taken effect. in_feed: a feed carries the listing's own values, so that
+ * only stock may go past it. A request that goes along with a feed (state feed) leaves stock to others.
  */
 create function amzmp._patch_facets(claimed amzmp.request[])
     returns table (request_id bigint, listing amzmp.listing, inventory amzmp.inventory, price numeric, quantity integer, details jsonb,
-        fulfillment text)
+        fulfillment text, in_feed boolean)
     rows 20
     language plpgsql
     volatile
@@ -218,18 +219,20 @@ declare
 begin
     perform amzmp._lock_skus(acc, asked);
     return query
+    with flying as materialized (
+        select f.channel_id, f.sku
+        from amzmp._in_feeds(acc, asked) as f
+        where num_nonnulls(f.price, f.request_id) > 0
+    )
     select r.request_id, l, i,
         case
             when (l.price_differs or l.in_flight_request = r.request_id and l.in_flight_price is not null)
-                and not exists (
-                    select
-                    from amzmp._in_feeds(acc, array[l.sku]) as f
-                    where f.channel_id = l.channel_id and f.price is not null
-                )
+                and not n.in_feed
                 and not amzmp._penalised(l.account_id, 'price', l.channel_id, l.sku)
             then round(l.desired_price, m.currency_decimals)
         end,
         case
+            when r.state = 'feed' then null
             when u.fulfillment is not null then case
                 when u.fulfillment = 'merchant' and row_number() over (partition by l.sku order by not l.price_differs, l.channel_id) = 1
                 then i.desired_quantity
@@ -246,15 +249,15 @@ begin
         end,
         case
             when (l.details_differ or l.in_flight_request = r.request_id and l.in_flight_details is not null)
-                and not exists (
-                    select
-                    from amzmp._in_feeds(acc, array[l.sku]) as f
-                    where f.channel_id = l.channel_id and f.price is not null
-                )
+                and not n.in_feed
                 and not amzmp._penalised(l.account_id, 'details', l.channel_id, l.sku)
             then l.desired_details
         end,
-        case when row_number() over (partition by l.sku order by not l.price_differs, l.channel_id) = 1 then u.fulfillment end
+        case
+            when r.state <> 'feed' and row_number() over (partition by l.sku order by not l.price_differs, l.channel_id) = 1
+            then u.fulfillment
+        end,
+        n.in_feed
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
     join amzmp.marketplace as m using (marketplace_id)
@@ -262,6 +265,9 @@ begin
     left join amzmp.inventory as i
         on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
     cross join lateral amzmp._fulfillment_to_send(l, r.request_id, array[r.request_id]) as u (fulfillment)
+    cross join lateral (
+        select (l.channel_id, l.sku) in (select f.channel_id, f.sku from flying as f) as in_feed
+    ) as n
     left join amzmp._price_first(acc, asked) as w on w.sku = l.sku
     left join amzmp._stock_in_feeds(acc, asked) as s on s.sku = l.sku
     where c.active
@@ -321,7 +327,9 @@ begin
     with facet as materialized (
         select f.*, x.contents
         from amzmp._patch_facets(claimed) as f
-        cross join lateral amzmp._content_to_send(f.request_id, f.listing) as x (contents)
+        cross join lateral (
+            select case when not f.in_feed then amzmp._content_to_send(f.request_id, f.listing) end as contents
+        ) as x
         where num_nonnulls(f.price, f.quantity, f.details, x.contents, f.fulfillment) > 0
     ), offer_on_its_way as (
         update amzmp.listing as l
@@ -330,7 +338,8 @@ begin
             in_flight_details = f.details,
             in_flight_request = f.request_id
         from facet as f
-        where (l.account_id, l.channel_id, l.sku) = ((f.listing).account_id, (f.listing).channel_id, (f.listing).sku)
+        where not f.in_feed
+            and (l.account_id, l.channel_id, l.sku) = ((f.listing).account_id, (f.listing).channel_id, (f.listing).sku)
     ), stock_on_its_way as (
         update amzmp.inventory as i
         set in_flight_quantity = f.quantity,

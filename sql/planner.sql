@@ -11,13 +11,15 @@
  * because Amazon works on several feeds at once: what goes by feed is shared out evenly among as many as the usage plan
  * allows now. base and pace are learned from the account's own feeds. What single calls manage while a feed would be under way
  * (the window) is queued at once by amzmp._plan_sends; only what has no room there comes here, after a pause in which
- * the rest of a large change arrives. Whatever prevents overselling is always a single call.
+ * the rest of a large change arrives. Whatever prevents overselling is always a single call. New offers, content, deletions
+ * and ends are queued as requests in any case, and divided like that call by call (planner_request.sql).
  *
  * A feed is planned only when its usage plan has a token for it, so that values are read late.
  */
 
--- Single calls a second of the wall clock; infinity where there is no limit. Without preload the plan is as Amazon publishes it.
-create function amzmp._patch_rate(account_id bigint)
+-- Calls of an operation a second of the wall clock; infinity where there is no limit. Without preload the plan is as Amazon
+-- publishes it.
+create function amzmp._call_rate(account_id bigint, operation text)
     returns double precision
     language plpgsql
     stable
@@ -31,17 +33,28 @@ begin
     if amzmp._processes() <> 'not preloaded' then
         select u.rate into learned
         from amzmp._usage() as u
-        join amzmp.operation as o on o.name = 'patchListingsItem' and o.plan = u.name
-        where (u.scope, u.owner_id) = ('operation', _patch_rate.account_id);
+        join amzmp.operation as o on o.name = _call_rate.operation and o.plan = u.name
+        where (u.scope, u.owner_id) = ('operation', _call_rate.account_id);
     end if;
     return (
         select coalesce(nullif(coalesce(learned, (o.rate * a.rate_scale * a.time_scale)::double precision), 0), 'infinity')
         from amzmp.account as a
-        join amzmp.operation as o on o.name = 'patchListingsItem'
-        where a.account_id = _patch_rate.account_id
+        join amzmp.operation as o on o.name = _call_rate.operation
+        where a.account_id = _call_rate.account_id
     );
 end
 $$;
+
+-- Those of what changes offers.
+create function amzmp._patch_rate(account_id bigint)
+    returns double precision
+    language sql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select amzmp._call_rate(account_id, 'patchListingsItem');
+end;
 
 /*
  * How long feeds take: seconds for any, and seconds more for each message. The slope is taken from feeds of different
@@ -164,6 +177,17 @@ begin atomic
     select amzmp._add_task(account_id, 'bulk', '', null, now() + pause, jsonb_build_object('since', now()));
 end;
 
+-- How many of n go by feed, so that single calls and feeds end at the same time.
+create function amzmp._feed_share(n numeric, rate double precision, base double precision, pace double precision, feeds integer)
+    returns bigint
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select greatest(floor((n - rate * base) / (1 + rate * pace / feeds)), 0)::bigint
+$$;
+
 /*
  * The division of an account's backlog, given by channel; one row per channel. seconds: until all of the account's is at
  * Amazon, the same in each row.
@@ -193,11 +217,7 @@ begin
         from unnest(channel_ids, backlogs) as u (channel_id, backlog)
     ), best as (
         select sum(p.backlog) as total,
-            case
-                when possible
-                then greatest(floor((sum(p.backlog) + waiting - rate * base) / (1 + rate * pace / feeds)), 0)::bigint
-                else 0
-            end as by_feed
+            case when possible then amzmp._feed_share(sum(p.backlog) + waiting, rate, base, pace, feeds) else 0 end as by_feed
         from place as p
     ), shared as (
         select p.channel_id, p.backlog, b.total,
@@ -322,6 +342,8 @@ declare
     tokens record;
     made integer := 0;
     asked integer := 0;
+    leaving_left boolean;
+    others_left boolean;
 begin
     -- the rest of the change is still being read, but do not wait for a shop that never rests
     if exists (select from amzmp._sources_with_work()) and now() < (argument ->> 'since')::timestamptz + interval '30 seconds' then
@@ -329,6 +351,8 @@ begin
         return;
     end if;
     perform amzmp._drop_late_feeds(account_id);
+    -- what takes something off sale comes first
+    leaving_left := amzmp._plan_request_feeds(account_id, true);
     select t.free, t.next_at into tokens from amzmp._feed_tokens(_task_bulk.account_id) as t;
     for share in
         select b.channel_id, b.skus from amzmp._backlog(_task_bulk.account_id) as b
@@ -366,7 +390,9 @@ begin
             select o.sku
             from unnest(offered) as o (sku)
         ), null, '{}', false);
-    if made < asked then
+    others_left := amzmp._plan_request_feeds(account_id, false);
+    if made < asked or leaving_left or others_left then
+        select t.next_at into tokens.next_at from amzmp._feed_tokens(_task_bulk.account_id) as t;
         perform amzmp._add_task(account_id, 'bulk', '', null, tokens.next_at, argument);
     end if;
 end
@@ -450,9 +476,12 @@ declare
     rate constant double precision := amzmp._patch_rate(place.account_id);
     refusal constant text := amzmp._no_feeds(place.account_id);
     chunk constant integer := amzmp._setting_int(place.account_id, 0, 'feed_chunk');
+    feeds constant integer := greatest((amzmp._feed_tokens(place.account_id)).free, 1);
     pace record;
     plan record;
     urgent bigint;
+    by_call bigint;
+    by_feed bigint;
 begin
     select d.* into plan
     from (
@@ -467,24 +496,41 @@ begin
     where (r.account_id, r.operation, r.state) = (place.account_id, 'patchListingsItem', 'due')
         and r.channel_id = place.channel_id
         and r.priority <= 20;
+    -- those that wait already are among the queued
+    select plan.by_feed + coalesce(sum(d.by_feed), 0), plan.queued + plan.backlog - plan.by_feed - coalesce(sum(d.by_feed), 0)
+    into by_feed, by_call
+    from amzmp._divide_requests(place.account_id) as d
+    where (d.channel_id, d.render) = (place.channel_id, '_render_patch');
     return query
     select v.way, v.skus, v.calls, v.seconds::numeric(20, 1), v.reason
     from (
         values ('urgent single calls', urgent, urgent, urgent / rate, 'stops and stock that falls go before everything else'),
-            ('single calls', plan.queued + plan.backlog - plan.by_feed, plan.queued + plan.backlog - plan.by_feed,
-                (plan.queued + plan.backlog - plan.by_feed) / rate,
+            ('single calls', by_call, by_call, by_call / rate,
                 format('%s a second; queued calls of all the account''s channels count', rate)),
-            ('feeds', plan.by_feed, ceil(plan.by_feed / chunk::numeric)::bigint,
-                case
-                    when plan.by_feed > 0
-                    then pace.base + pace.pace * plan.by_feed / greatest((amzmp._feed_tokens(place.account_id)).free, 1)
-                    else 0
-                end,
+            ('feeds', by_feed, ceil(by_feed / chunk::numeric)::bigint,
+                case when by_feed > 0 then pace.base + pace.pace * by_feed / feeds else 0 end,
                 coalesce(refusal, format('a feed takes about %s s and %s ms a message', pace.base::numeric(20, 1),
                     (1000 * pace.pace)::numeric(20, 3))))
-    ) as v (way, skus, calls, seconds, reason);
+    ) as v (way, skus, calls, seconds, reason)
+    union all
+    select v.way, v.skus, v.calls, v.seconds::numeric(20, 1), v.reason
+    from amzmp._divide_requests(place.account_id) as d
+    join (
+        values ('_render_put', 'new offers'), ('_render_delete', 'deletions'), ('_render_end', 'ends')
+    ) as n (render, name) using (render)
+    cross join lateral (
+        values (n.name || ': single calls', d.waiting - d.by_feed, d.waiting - d.by_feed, (d.waiting - d.by_feed) / d.rate,
+                format('%s a second', d.rate)),
+            (n.name || ': feeds', d.by_feed, ceil(d.by_feed / amzmp._request_chunk(place.account_id, d.render)::numeric)::bigint,
+                case when d.by_feed > 0 then pace.base + pace.pace * d.by_feed / feeds else 0 end,
+                coalesce(refusal, case
+                        when d.leaving then 'single calls follow until the feed has ended'
+                        else 'their stock follows when Amazon has them'
+                    end))
+    ) as v (way, skus, calls, seconds, reason)
+    where d.channel_id = place.channel_id;
 end
 $$;
 
 select amzmp._expose('amzmp._send_plan(text)', 'amzmp_reader',
-    'How what waits in a channel would go to Amazon, and how long that takes: urgent single calls, single calls, feeds.');
+    'How what waits in a channel would go to Amazon, and how long that takes: urgent single calls, single calls, feeds; new offers, deletions and ends where there are any.');

@@ -314,6 +314,7 @@ begin
             select from amzmp._in_feeds(l.account_id, array[l.sku]) as f where f.channel_id = l.channel_id
         );
     perform amzmp._wake();
+    perform amzmp._plan_many(account_id, 'putListingsItem');
 end
 $$;
 
@@ -395,10 +396,13 @@ as $$
         )
 $$;
 
--- Which claimed puts can still be sent, and which of them carry the quantity of their SKU.
+/*
+ * Which claimed puts can still be sent, and which of them carry the quantity of their SKU. In a feed none does: nobody
+ * could lower it before Amazon has the offer. It is the next step, as for a product that is created.
+ */
 create function amzmp._put_facets(claimed amzmp.request[])
     returns table (request_id bigint, channel_id bigint, sku text, quantity integer, stock_terms jsonb, contents amzmp.listing_content[],
-        fulfillment text)
+        fulfillment text, step text)
     rows 20
     language plpgsql
     volatile
@@ -412,6 +416,7 @@ begin
     select r.request_id, l.channel_id, l.sku,
         case
             when l.step is null
+                and r.state <> 'feed'
                 and not u.by_amazon
                 and not amzmp._in_flight(i.account_id, i.in_flight_request, array[r.request_id])
                 and not exists (select from amzmp._in_feeds(l.account_id, array[l.sku]) as f where f.quantity is not null)
@@ -419,7 +424,8 @@ begin
             then i.desired_quantity
         end,
         i.desired_terms, case when l.step = 'product' then amzmp._creation_contents(l) end,
-        case when l.step is null and u.by_amazon then 'amazon' end
+        case when l.step is null and u.by_amazon then 'amazon' end,
+        case when l.step is null and r.state = 'feed' and not u.by_amazon then 'stock' else l.step end
     from unnest(claimed) as r
     join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)
     join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (r.account_id, r.channel_id, r.subject)
@@ -460,6 +466,7 @@ begin
             in_flight_terms = case when f.contents is null then coalesce(l.desired_terms, '{}') end,
             in_flight_details = case when f.contents is null then coalesce(l.desired_details, '{}') end,
             in_flight_request = f.request_id,
+            step = f.step,
             state = 'sent',
             state_reason = 'sent to Amazon',
             state_at = now()

@@ -126,10 +126,21 @@ declare
 begin
     select x.* into r from amzmp.request x
      where x.account_id = _complete_failed.account_id and x.request_id = _complete_failed.request_id;
-    if r.request_id is null then
-        return;
+    if r.request_id is not null then
+        perform amzmp._end_failed(row(r, status, null, body::jsonb, null, null, null, null)::amzmp.answer_row, error_state, error_text);
     end if;
-    perform amzmp._end_requests(account_id, array[row(r, status, 'handler_failed', body::jsonb, error_state, error_text, null,
+end
+$$;
+
+-- Inner: the same for an answer that is at hand.
+create function amzmp._end_failed(answer amzmp.answer_row, error_state text, error_text text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    r constant amzmp.request := answer.request;
+    account_id constant bigint := r.account_id;
+begin
+    perform amzmp._end_requests(account_id, array[row(r, answer.status, 'handler_failed', answer.body, error_state, error_text, null,
         clock_timestamp())::amzmp.answer_row]);
     perform amzmp._release_subject(r);
     perform amzmp._log(account_id, r.channel_id, 'error', r.subject_kind, r.subject,

@@ -125,7 +125,7 @@ begin
     with flying as materialized (
         select f.channel_id, f.sku
         from amzmp._in_feeds(_due_sends.account_id, _due_sends.skus) as f
-        where f.price is not null
+        where num_nonnulls(f.price, f.request_id) > 0
     ), price as (
         select l.channel_id, l.sku, 40 as priority, now() as not_before, l.cause
         from amzmp.channel as c

@@ -39,9 +39,10 @@ $$;
 
 /*
  * Move what was in flight with these requests to submitted (accepted) or back. A value whose fate is unknown makes
- * what Amazon has unknown as well, so that it is sent again whatever the shop wants by then.
+ * what Amazon has unknown as well, so that it is sent again whatever the shop wants by then; and once more later, unless
+ * it is known that none of it can take effect unseen.
  */
-create function amzmp._land(account_id bigint, answers amzmp.answer_row[])
+create function amzmp._land(account_id bigint, answers amzmp.answer_row[], unseen boolean default true)
     returns void
     language plpgsql
     volatile
@@ -115,7 +116,8 @@ begin
             select (a.request).subject
             from unnest(answers) as a,
                 lateral amzmp._submission_verdict(a) as v
-            where (a.request).in_doubt or v.unknown
+            where (a.request).in_doubt
+                or v.unknown and unseen
         ));
 end
 $$;

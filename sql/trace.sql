@@ -96,7 +96,13 @@ as $$
     )
     select d.finished_at, null::text, case d.outcome when 'success' then 'Amazon answered' else d.outcome end, nullif(d.carried, ''),
         null::text, null::text, null::text, d.request_id, d.amazon_request_id,
-        concat_ws(', ', d.operation, 'status ' || d.status, case when d.attempt > 1 then d.attempt || ' attempts' end,
+        concat_ws(', ', d.operation, (
+                select format('along with feed %s', m.feed_id)
+                from amzmp.feed_message as m
+                where (m.account_id, m.sku, m.request_id) = (d.account_id, d.subject, d.request_id)
+                order by m.feed_id desc
+                limit 1
+            ), 'status ' || d.status, case when d.attempt > 1 then d.attempt || ' attempts' end,
             nullif(concat_ws(': ', d.error_code, d.error_message), ''),
             case when d.sent_body is not null then 'amzmp.request_bodies shows what was sent' end)
     from done as d
@@ -124,7 +130,7 @@ create function amzmp._trace_feeds(account_id bigint, channel_id bigint, sku tex
     set search_path = pg_catalog, pg_temp
 as $$
     with message as (
-        select f.submitted_at, f.amazon_feed_id, f.state, m.*, concat_ws(', ', 'price ' || m.price, 'stock ' || m.quantity) as carried
+        select f.submitted_at, f.amazon_feed_id, f.state, m.*, concat_ws(', ', 'price ' || m.price, 'stock ' || m.quantity, array_to_string(m.facets, ', ')) as carried
         from amzmp.feed_message as m
         join amzmp.feed as f using (account_id, feed_id)
         where m.account_id = $1

@@ -254,6 +254,7 @@ begin
         and l.sku = any (skus)
         and amzmp._to_delete(l)
         and not amzmp._penalised(l.account_id, 'publish', l.channel_id, l.sku)
+        and not amzmp._leaves_by_feed(l, '_render_delete')
         and not exists (
             select
             from amzmp.request as r
@@ -263,6 +264,7 @@ begin
         );
     if found then
         perform amzmp._wake();
+        perform amzmp._plan_many(account_id, 'deleteListingsItem');
     end if;
 
     perform amzmp._end_offers(account_id, skus, finished);
@@ -307,6 +309,7 @@ begin
         and l.sku = any (skus)
         and amzmp._to_end(l)
         and not amzmp._penalised(l.account_id, 'publish', l.channel_id, l.sku)
+        and not amzmp._leaves_by_feed(l, '_render_end')
         and not exists (
             select
             from amzmp.request as r
@@ -316,6 +319,7 @@ begin
         );
     if found then
         perform amzmp._wake();
+        perform amzmp._plan_many(account_id, 'patchListingsItem');
     end if;
 end
 $$;
@@ -430,6 +434,7 @@ begin
         ));
     perform amzmp._after_write(account_id, skus, finished);
     perform amzmp._plan_sends(account_id, skus, null, finished);
+    perform amzmp._overtake_feed(account_id, '_render_end', finished);
 end
 $$;
 
@@ -505,11 +510,43 @@ begin
                     = ((a.request).account_id, (a.request).channel_id, (a.request).subject)
         ));
     perform amzmp._forget_removed(account_id, skus);
+    perform amzmp._begin_anew(account_id, answers);
     perform amzmp._after_write(account_id, skus, finished);
+    perform amzmp._overtake_feed(account_id, '_render_delete', finished);
 end
 $$;
 
 comment on function amzmp._handle_delete(amzmp.answer_row[]) is 'Inner: apply the answers to deletions.';
+
+-- What was wanted again while it was being deleted begins anew.
+create function amzmp._begin_anew(account_id bigint, answers amzmp.answer_row[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    again record;
+begin
+    for again in
+        select l.channel_id, array_agg(l.sku order by l.sku) as skus, (array_agg(l.cause))[1] as cause
+        from unnest(answers) as a
+        join amzmp.listing as l
+            on (l.account_id, l.channel_id, l.sku) = ((a.request).account_id, (a.request).channel_id, (a.request).subject)
+        where l.state = 'removed'
+            and l.wanted
+        group by l.channel_id
+    loop
+        perform amzmp._enter(account_id, array(
+                select (again.channel_id, s.sku, 'queued', 'wanted again while it was deleted, asking what Amazon has', null)::amzmp.new_state
+                from unnest(again.skus) as s (sku)
+            ));
+        perform amzmp._look(account_id, again.channel_id, again.skus, now() + amzmp._read_delay(account_id, '0'), again.cause);
+    end loop;
+end
+$$;
 
 -- Nothing is live any more of what was deleted.
 create function amzmp._forget_removed(account_id bigint, skus text[])

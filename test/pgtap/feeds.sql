@@ -6,70 +6,7 @@ begin;
 \ir listing_setup.psql
 select amzmp.create_key() \g /dev/null
 
--- What own runners would do, until nothing is due.
-create function run_tasks() returns void language plpgsql as $$
-declare
-    t amzmp.task;
-begin
-    -- a bound, because a clock that stands still in a transaction lets what waits wait for ever
-    for i in 1 .. 30 loop
-        update amzmp.task set due_at = now() where due_at > now() and kind in ('feed', 'feed_report', 'bulk');
-        select x.* into t from amzmp.task as x where x.kind in ('feed', 'feed_report', 'bulk') order by x.kind, x.task_id limit 1;
-        exit when t.task_id is null;
-        delete from amzmp.task as x where x.task_id = t.task_id;
-        execute format('select amzmp.%I($1, $2, $3)', '_task_' || t.kind) using t.account_id, t.subject, t.argument;
-    end loop;
-end
-$$;
-
-create function feed() returns amzmp.feed language sql as $$ select f from amzmp.feed as f order by f.feed_id desc limit 1 $$;
-
--- A feed of the channel for everything that differs, at Amazon.
-create function send_feed() returns void language plpgsql as $$
-begin
-    perform amzmp._plan_feeds(b.account_id, b.channel_id, b.skus, 1, 'test')
-    from (select t.account_id, l.* from this as t, amzmp._backlog(t.account_id) as l where l.channel_id = t.de) as b;
-    perform run_tasks();
-    perform count(*) from claim('createFeedDocument');
-    perform answer('createFeedDocument', 201, format('{"feedDocumentId": "doc-%s", "url": "https://127.0.0.1/x?secret"}', (feed()).feed_id)::jsonb);
-    perform amzmp._transfer_end((select account_id from this), 'upload/' || (feed()).feed_id, 200, null);
-end
-$$;
-
-create function submit_feed() returns void language plpgsql as $$
-begin
-    perform send_feed();
-    perform count(*) from claim('createFeed:JSON_LISTINGS_FEED');
-    perform answer('createFeed:JSON_LISTINGS_FEED', 202, format('{"feedId": "%s"}', (feed()).feed_id + 5000000)::jsonb);
-end
-$$;
-
-create function poll(status text) returns void language plpgsql as $$
-begin
-    perform hurry();
-    perform count(*) from claim('getFeed');
-    perform answer('getFeed', 200, jsonb_build_object('feedId', (feed()).amazon_feed_id, 'feedType', 'JSON_LISTINGS_FEED',
-        'createdTime', '2026-01-01T00:00:00Z', 'processingStatus', status)
-        || case when status = 'DONE' then '{"resultFeedDocumentId": "result"}'::jsonb else '{}' end);
-end
-$$;
-
--- The feed is done, and its report says so.
-create function report(issues jsonb, accepted integer) returns void language plpgsql as $$
-declare
-    document bigint;
-begin
-    perform poll('DONE');
-    perform count(*) from claim('getFeedDocument');
-    perform answer('getFeedDocument', 200, '{"feedDocumentId": "result", "url": "https://127.0.0.1/y?secret", "compressionAlgorithm": "GZIP"}');
-    select t.document_id into document from amzmp.transfer as t;
-    perform amzmp._write_document((select account_id from this), document, 0,
-        jsonb_build_object('header', '{}'::jsonb, 'issues', issues, 'summary', jsonb_build_object('messagesAccepted', accepted))::text,
-        'select ''''::text where $1 < $2', '', 1000000);
-    perform amzmp._transfer_end((select account_id from this), 'download/' || (feed()).feed_id, 200, null);
-    perform run_tasks();
-end
-$$;
+\ir feeds_setup.psql
 
 update amzmp.source set rescan_due = 'infinity';
 select amzmp.set('seller', 'bulk_feeds', 'true') \g /dev/null
