@@ -2,9 +2,6 @@
  * dashboard.sql
  *	  Each channel at a glance, and the catalogue's SKUs that are not for sale with the reason. How the figures are kept is
  *	  in figure.sql.
- *
- * The branch for channels that are not counted yet is nearly never run, and makes the estimated cost as large as the
- * tables. Where that is beyond jit_above_cost the server compiles the query each time; readers had better turn jit off.
  */
 create view amzmp.dashboard
     with (security_invoker = true)
@@ -15,16 +12,10 @@ as
         join amzmp.figure_channel as k using (account_id, channel_id)
         where k.complete
         union all
-        select o.account_id, o.channel_id, o.state, o.in_catalog, o.on_sale, o.lacks = '{}', -1, -o.stock, -o.on_sale_stock
-        from amzmp.unsettled_sku as u
-        join amzmp.sku_figure as o using (account_id, channel_id, sku)
-        where u.counted
-        union all
-        select u.account_id, u.channel_id, n.state, n.in_catalog, n.on_sale, n.lacks = '{}', 1, n.stock, n.on_sale_stock
-        from amzmp.unsettled_sku as u
-        cross join lateral amzmp._sku_facts(u.account_id, u.channel_id, u.sku) as n
-        where n.state <> 'not_listed'
-            or n.in_catalog
+        select c.account_id, c.channel_id, u.state, u.in_catalog, u.on_sale, u.lacks = '{}', u.sign, u.sign * u.stock, u.sign * u.on_sale_stock
+        from amzmp.channel as c
+        cross join lateral amzmp._unsettled_figures(c.account_id, c.channel_id) as u
+        where not c.dropped
     ), total as (
         select p.account_id, p.channel_id,
             sum(p.skus) filter (where p.in_catalog) as catalog_skus,
@@ -92,22 +83,26 @@ comment on column amzmp.dashboard.ended is 'Offers that are no longer for sale.'
 create view amzmp.sku_diff
     with (security_invoker = true)
 as
+    -- what was counted, less what of it is not so any more, and what is so now
     with missing as (
-        select o.account_id, o.channel_id, o.sku, o.state, o.lacks, o.stock
-        from amzmp.sku_figure as o
-        join amzmp.figure_channel as k using (account_id, channel_id)
-        where k.complete
-            and o.in_catalog
-            and not o.on_sale
-            and not exists (select from amzmp.product as p where (p.account_id, p.sku) = (o.account_id, o.sku) and p.uncounted)
-            and not exists (select from amzmp.listing as l where (l.account_id, l.sku) = (o.account_id, o.sku) and l.uncounted)
-            and not exists (select from amzmp.inventory as i where (i.account_id, i.sku) = (o.account_id, o.sku) and i.uncounted)
-        union all
-        select u.account_id, u.channel_id, u.sku, n.state, n.lacks, n.stock
-        from amzmp.unsettled_sku as u
-        cross join lateral amzmp._sku_facts(u.account_id, u.channel_id, u.sku) as n
-        where n.in_catalog
-            and not n.on_sale
+        select x.account_id, x.channel_id, x.sku, x.state, x.lacks, x.stock
+        from (
+            select o.account_id, o.channel_id, o.sku, o.state, o.lacks, o.stock, 1 as sign
+            from amzmp.sku_figure as o
+            join amzmp.figure_channel as k using (account_id, channel_id)
+            where k.complete
+                and o.in_catalog
+                and not o.on_sale
+            union all
+            select c.account_id, c.channel_id, u.sku, u.state, u.lacks, u.stock, u.sign
+            from amzmp.channel as c
+            cross join lateral amzmp._unsettled_figures(c.account_id, c.channel_id) as u
+            where not c.dropped
+                and u.in_catalog
+                and not u.on_sale
+        ) as x
+        group by x.account_id, x.channel_id, x.sku, x.state, x.lacks, x.stock
+        having sum(x.sign) > 0
     )
     select a.name as account, c.name as channel, m.sku,
         case

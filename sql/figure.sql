@@ -151,35 +151,59 @@ comment on view amzmp.uncounted_sku is 'Inner: SKUs with a row that has changed 
 comment on column amzmp.uncounted_sku.account_id is 'The account.';
 comment on column amzmp.uncounted_sku.sku is 'The SKU.';
 
--- SKUs whose contribution has to be looked at when figures are read, by channel; counted: it is in the sums.
-create view amzmp.unsettled_sku
-    with (security_invoker = true)
-as
-    select f.account_id, f.channel_id, u.sku, true as counted
-    from amzmp.figure_channel as f
-    join amzmp.uncounted_sku as u using (account_id)
-    where f.complete
-    union all
-    select c.account_id, c.channel_id, k.sku, false
-    from amzmp.channel as c
-    cross join lateral (
-        select p.sku from amzmp.product as p where p.account_id = c.account_id
-        union
-        select l.sku from amzmp.listing as l where l.account_id = c.account_id
-    ) as k
-    where not c.dropped
-        and not exists (
-            select
-            from amzmp.figure_channel as f
-            where (f.account_id, f.channel_id) = (c.account_id, c.channel_id)
-                and f.complete
-        );
+/*
+ * What the sums of a channel lack: SKUs with rows that have changed since, as they are (1), and as they were counted (-1); all
+ * SKUs of a channel that was never walked through. A function, and not in SQL, so that it is no part of the plans of the views
+ * over it: it is nearly always empty, but what it would read makes their estimated cost as large as the tables, and the
+ * server compile (jit) what they answer in milliseconds.
+ */
+create function amzmp._unsettled_figures(account_id bigint, channel_id bigint)
+    returns table (sku text, sign integer, state text, in_catalog boolean, on_sale boolean, lacks text[], stock bigint,
+        on_sale_stock bigint)
+    language plpgsql
+    stable
+    rows 10
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if exists (
+        select
+        from amzmp.figure_channel as f
+        where (f.account_id, f.channel_id) = (_unsettled_figures.account_id, _unsettled_figures.channel_id)
+            and f.complete
+    ) then
+        return query
+        with u as materialized (
+            select x.sku from amzmp.uncounted_sku as x where x.account_id = _unsettled_figures.account_id
+        )
+        select o.sku, -1, o.state, o.in_catalog, o.on_sale, o.lacks, o.stock, o.on_sale_stock
+        from u
+        join amzmp.sku_figure as o
+            on (o.account_id, o.channel_id, o.sku) = (_unsettled_figures.account_id, _unsettled_figures.channel_id, u.sku)
+        union all
+        select u.sku, 1, n.*
+        from u
+        cross join lateral amzmp._sku_facts(_unsettled_figures.account_id, _unsettled_figures.channel_id, u.sku) as n
+        where n.state <> 'not_listed'
+            or n.in_catalog;
+    else
+        return query
+        select u.sku, 1, n.*
+        from (
+            select p.sku from amzmp.product as p where p.account_id = _unsettled_figures.account_id
+            union
+            select l.sku from amzmp.listing as l where l.account_id = _unsettled_figures.account_id
+        ) as u
+        cross join lateral amzmp._sku_facts(_unsettled_figures.account_id, _unsettled_figures.channel_id, u.sku) as n
+        where n.state <> 'not_listed'
+            or n.in_catalog;
+    end if;
+end
+$$;
 
-comment on view amzmp.unsettled_sku is 'Inner: SKUs that have to be looked at when figures are read.';
-comment on column amzmp.unsettled_sku.account_id is 'The account.';
-comment on column amzmp.unsettled_sku.channel_id is 'The channel.';
-comment on column amzmp.unsettled_sku.sku is 'The SKU.';
-comment on column amzmp.unsettled_sku.counted is 'Is an earlier contribution of it in the sums?';
+comment on function amzmp._unsettled_figures(bigint, bigint) is 'Inner: what a channel''s sums lack. sign: 1 to be added, -1 to be taken away.';
 
 /*
  * Count.
@@ -201,19 +225,32 @@ declare
     theirs text[];
     ours text[];
 begin
+    -- by source and channel, so that indexes find the rows
     with product_row as materialized (
-        select p.sku from amzmp.product as p where p.account_id = _mark_counted.account_id and p.sku = any (skus)
-        for no key update skip locked
+        select p.sku
+        from amzmp.source as s
+        join amzmp.product as p using (account_id, source_id)
+        where s.account_id = _mark_counted.account_id and p.sku = any (skus)
+        for no key update of p skip locked
     ), listing_row as materialized (
-        select l.sku from amzmp.listing as l where l.account_id = _mark_counted.account_id and l.sku = any (skus)
-        for no key update skip locked
+        select l.sku
+        from amzmp.channel as c
+        join amzmp.listing as l using (account_id, channel_id)
+        where c.account_id = _mark_counted.account_id and l.sku = any (skus)
+        for no key update of l skip locked
     ), inventory_row as materialized (
         select i.sku from amzmp.inventory as i where i.account_id = _mark_counted.account_id and i.sku = any (skus)
         for no key update skip locked
     ), balance as (
-        select p.sku, 1 as rows from amzmp.product as p where p.account_id = _mark_counted.account_id and p.sku = any (skus)
+        select p.sku, 1 as rows
+        from amzmp.source as s
+        join amzmp.product as p using (account_id, source_id)
+        where s.account_id = _mark_counted.account_id and p.sku = any (skus)
         union all
-        select l.sku, 1 from amzmp.listing as l where l.account_id = _mark_counted.account_id and l.sku = any (skus)
+        select l.sku, 1
+        from amzmp.channel as c
+        join amzmp.listing as l using (account_id, channel_id)
+        where c.account_id = _mark_counted.account_id and l.sku = any (skus)
         union all
         select i.sku, 1 from amzmp.inventory as i where i.account_id = _mark_counted.account_id and i.sku = any (skus)
         union all

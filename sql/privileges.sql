@@ -75,7 +75,7 @@ alter table amzmp.rescan_mark enable row level security;
 alter table amzmp.watched enable row level security;
 alter table amzmp.application enable row level security;
 -- The dashboard's views evaluate it with the rights, and the row security, of who asks.
-grant execute on function amzmp._sku_facts(bigint, bigint, text) to amzmp_reader;
+grant execute on function amzmp._sku_facts(bigint, bigint, text), amzmp._unsettled_figures(bigint, bigint) to amzmp_reader;
 
 -- What a dump takes along: all that is the user's. A table that has rows by now is reference data, which the script of the
 -- copy fills itself; setting_definition and issue_meaning hold both kinds.

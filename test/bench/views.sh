@@ -11,8 +11,7 @@ LISTINGS=${LISTINGS:-1000000}
 RUNS=${RUNS:-21}
 DIFFERENCES=1000
 
-cluster_start bench 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'checkpoint_timeout = 1h' 'fsync = off' 'synchronous_commit = off' \
-	'jit = off' # see doc/operations.md
+cluster_start bench 'shared_buffers = 1GB' 'max_wal_size = 8GB' 'checkpoint_timeout = 1h' 'fsync = off' 'synchronous_commit = off'
 
 # fill DATABASE OFFERS: a shop of that many products, all on sale, of which 1,000 differ in each way, counted.
 fill()

@@ -72,7 +72,7 @@ select cmp_ok((select count(*) from amzmp.product), '>', 0::bigint, 'and the sou
 -- Direct calls.
 set role mallory;
 create temporary table _public_inner (name text);
-insert into _public_inner values ('_fail'), ('_in_transaction_block'), ('_may_use_cron'), ('_check_clock'), ('_clock_database'), ('_may_see'), ('_usage'), ('_sku_facts');
+insert into _public_inner values ('_fail'), ('_in_transaction_block'), ('_may_use_cron'), ('_check_clock'), ('_clock_database'), ('_may_see'), ('_usage'), ('_sku_facts'), ('_unsettled_figures');
 select is_empty($$select p.oid::regprocedure from pg_proc p where p.pronamespace = 'amzmp'::regnamespace and p.proname like '\_%'
     and has_function_privilege(p.oid, 'execute') and p.proname not in (select name from _public_inner)$$, 'no inner function can be called');
 select throws_ok($$select amzmp._open('\x00', 'refresh_token', 'account:1')$$, '42501', null, 'nothing can be opened');

@@ -29,7 +29,7 @@ select is_empty($$select p.oid::regprocedure from pg_proc p
       and p.proname not in (select name from for_all)$$, 'no inner function is executable by everybody');
 select is_empty($$select p.oid::regprocedure, r from pg_proc p, unnest(array['p_reader', 'p_operator', 'p_admin', 'p_buyer']) r
     where p.pronamespace = 'amzmp'::regnamespace and p.proname like '\_%' and has_function_privilege(r, p.oid, 'execute')
-      and p.proname not in (select name from for_all) and p.proname not in ('_may_see', '_usage', '_sku_facts')$$, 'nor by any role of ours but the owner');
+      and p.proname not in (select name from for_all) and p.proname not in ('_may_see', '_usage', '_sku_facts', '_unsettled_figures')$$, 'nor by any role of ours but the owner');
 select is_empty($$select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'amzmp'::regnamespace and p.prosrc = 'amzmp_entry' and has_function_privilege('p_stranger', p.oid, 'execute')
       and p.proname not in (select name from for_all)
