@@ -3,9 +3,10 @@
  *	  How long a change takes from the shop's commit to Amazon's page: sent, accepted, seen there.
  *
  * When an answer lands (send_answer.sql, listing_feed_result.sql) a sample is noted for each price and quantity that it
- * accepts; of a portion of a feed fifty, which stand for the rest. When Amazon is seen to have that very value
- * (observe.sql), the sample has its last time. The flow measure_lag reads what changed last, one SKU a channel and facet,
- * until it shows; so "seen" is as exact as it is often read, and never too early. Samples are kept for a day.
+ * accepts; of a portion of a feed fifty, which stand for the rest. When Amazon is seen to have that very value, by reading
+ * the SKU (observe.sql) or in a listing report (remote_listing_doubt.sql), the sample has its last time. The flow
+ * measure_lag reads what changed last, one SKU a channel and facet, until it shows; so "seen" is as exact as it is often
+ * read, and never too early. Samples are kept for a day.
  */
 create sequence amzmp.lag_sample_id_seq as bigint;
 

@@ -110,6 +110,7 @@ begin
         perform amzmp._refuse_report(report, problem);
         return problem;
     end if;
+    perform amzmp._note_seen_in_report(report);
     merged := amzmp._merge_listings(report);
     doubts := amzmp._doubt_listings(report);
     drop table pg_temp.listing_stage, pg_temp.listing_news cascade;

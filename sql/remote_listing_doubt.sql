@@ -134,3 +134,41 @@ as $$
         limit amzmp._setting_int(report.account_id, report.channel_id, 'verify_sample')
     )
 $$;
+
+/*
+ * Changes that Amazon accepted (offer_lag.sql) and that the report shows. It may be older than it looks, and an old value may
+ * be the new one too: so one counts that was accepted before the report can have been made, or that the last report did not
+ * show yet. Called before the report is merged.
+ */
+create function amzmp._note_seen_in_report(report amzmp.report)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    shown_at constant timestamptz := coalesce(report.processed_at, report.downloaded_at, now());
+    settled_before constant timestamptz := report.submitted_at - amzmp._account_interval(report.account_id, 0, 'report_age');
+begin
+    if not exists (select from amzmp.lag_sample as s where s.account_id = report.account_id and s.seen_at is null) then
+        return;
+    end if;
+    update amzmp.lag_sample as s
+    set seen_at = shown_at
+    from pg_temp.listing_read as n
+    left join amzmp.remote_listing as o
+        on (o.account_id, o.channel_id, o.sku) = (report.account_id, report.channel_id, n.seller_sku) and o.vanished_at is null
+    where s.account_id = report.account_id
+        and s.sku = n.seller_sku
+        and s.seen_at is null
+        and s.accepted_at <= shown_at
+        and case s.facet
+            when 'price' then s.channel_id = report.channel_id and s.value = n.amount
+                and (s.accepted_at < settled_before or o.price <> s.value)
+            when 'stock' then s.value = n.units
+                and (s.accepted_at < settled_before or o.quantity <> s.value)
+        end;
+end
+$$;

@@ -140,6 +140,17 @@ select amzmp.set('seller', 'vanish_minimum', '50') \g /dev/null
 select is(arrives(:header, 'Mug|L1|10.00|5|2026-01-01|1|B000000001|B000000001|||DEFAULT|Active|', 'Mug|L1|11|5|2026-01-01|1|B000000001|B000000001|||DEFAULT|Active|'),
     'applied', 'a SKU that comes twice does no harm');
 
+/* ---- what was sent is seen ---- */
+
+select arrives('seller-sku|price|quantity|asin1|status|fulfillment-channel', 'L1|10|5|B000000001|Active|DEFAULT', 'L2|10|5|B000000001|Active|DEFAULT') \g /dev/null
+insert into amzmp.lag_sample (account_id, channel_id, facet, sku, value, accepted_at)
+values (:account_id, :de, 'price', 'L1', 11, now()), (:account_id, :de, 'stock', 'L1', 5, now()), (:account_id, :de, 'stock', 'L2', 5, now() - interval '2 hours'),
+    (:account_id, :de, 'price', 'L2', 12, now() - interval '2 hours'), (:account_id, :de, 'price', 'L2', 11, now() + interval '1 minute');
+select arrives('seller-sku|price|quantity|asin1|status|fulfillment-channel', 'L1|11|5|B000000001|Active|DEFAULT', 'L2|11|5|B000000001|Active|DEFAULT') \g /dev/null
+select results_eq($$select facet, sku, value, seen_at is not null from amzmp.lag_sample order by sku, facet, value$$,
+    $$values ('price', 'L1', 11::numeric, true), ('stock', 'L1', 5, false), ('price', 'L2', 11, false), ('price', 'L2', 12, false), ('stock', 'L2', 5, true)$$,
+    'a change that a report shows is seen, where it cannot be what was there before');
+
 /* ---- adoption ---- */
 
 select shop('S1', 20, 3, '4006381333931'), shop('S2', 20, 3), shop('S3', 20, 3, '4006381333948'), shop('S4', 20, 3, '4006381333948') \g /dev/null
