@@ -62,53 +62,6 @@ comment on column amzmp.parked_order.parked_at is 'When it arrived.';
 comment on column amzmp.parked_order.failed_at is 'When its import failed for good; it waits for redeliver or for a newer version.';
 comment on column amzmp.parked_order.failure_reason is 'Why, without personal data.';
 
-/* ---- small readers of Amazon's JSON ---- */
-
--- A time as Amazon writes it; null when it is none, because one bad order must not fail its page.
-create function amzmp._time(value text) returns timestamptz
-    language sql stable parallel safe
-    begin atomic
-    select case when value ~ '^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2\d|3[01])T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)$'
-                then value::timestamptz end;
-    end;
-
-create function amzmp._money(value jsonb) returns numeric
-    language sql immutable parallel safe
-    begin atomic
-    select case when value ->> 'amount' ~ '^-?\d+(\.\d+)?$' then (value ->> 'amount')::numeric end;
-    end;
-
-create function amzmp._count(value jsonb) returns integer
-    language sql immutable parallel safe
-    begin atomic
-    select case when value #>> '{}' ~ '^\d{1,9}$' then (value #>> '{}')::integer end;
-    end;
-
-create function amzmp._array(value jsonb) returns jsonb
-    language sql immutable parallel safe
-    begin atomic
-    select case when jsonb_typeof(value) = 'array' then value else '[]' end;
-    end;
-
--- Everything in an order that is about a person. Null when there is nothing.
-create function amzmp._personal_part(doc jsonb) returns jsonb
-    language sql immutable parallel safe
-    begin atomic
-    select nullif(jsonb_strip_nulls(jsonb_build_object(
-        'buyer', nullif(doc -> 'buyer', '{}'),
-        'recipient', nullif(doc -> 'recipient', '{}'),
-        'tax_registrations', nullif(doc #> '{tax,taxRegistrations}', '[]'),
-        'items', (
-            select jsonb_object_agg(i ->> 'orderItemId', jsonb_strip_nulls(jsonb_build_object(
-                    'gift_message', i #> '{fulfillment,packing,giftOption,giftMessage}',
-                    'customized_url', i #> '{product,customization,customizedUrl}')))
-            from jsonb_array_elements(amzmp._array(doc -> 'orderItems')) as i
-            where i ->> 'orderItemId' is not null
-              and (i #> '{fulfillment,packing,giftOption,giftMessage}' is not null
-                   or i #> '{product,customization,customizedUrl}' is not null))
-        )), '{}');
-    end;
-
 /*
  * An error's message for our own tables. What stands between quotation marks is blanked where the message may quote
  * data: bad values, violated constraints, and whatever a shop's own function raises.
@@ -253,71 +206,7 @@ $$;
 select amzmp._expose('amzmp._fetch_order(text, text)', 'amzmp_operator',
     'Fetches one order from Amazon now, whatever its age, and imports it. Returns the id of the request.');
 
-/* ---- applying the answers: park, follow the pages, move the watermark ---- */
-
-/*
- * Park the orders of one answer. What the account does not want (older than order_start, fulfilled by the other side)
- * or already has in that version is left out; force keeps the same version too. Returns how many were parked.
- */
-create function amzmp._park_orders(account_id bigint, docs jsonb, complete boolean, force boolean) returns integer
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-#variable_conflict use_column
-declare
-    acc alias for $1;
-    is_complete alias for $3;
-    forced alias for $4;
-    parked text[];
-    malformed bigint;
-    earliest timestamptz := coalesce(amzmp._setting_timestamp(acc, 0, 'order_start'), '-infinity');
-begin
-    with arrived as materialized (
-        select d as doc, d ->> 'orderId' as id, amzmp._time(d ->> 'lastUpdatedTime') as updated,
-               amzmp._time(d ->> 'createdTime') as created, d #>> '{salesChannel,marketplaceId}' as place
-          from jsonb_array_elements(amzmp._array(docs)) as d
-    ), side as materialized (
-        -- who ships what each channel wants
-        select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted
-          from (select distinct a.place from arrived a) as p
-          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = p.place
-    ), usable as (
-        select distinct on (id) *
-          from arrived
-         where id ~ '^[0-9A-Za-z-]{1,50}$' and updated is not null and created is not null
-         order by id, updated desc
-    ), kept as (
-        insert into amzmp.parked_order (account_id, amazon_order_id, last_updated_at, complete, sealed)
-        select acc, u.id, u.updated, is_complete, amzmp._seal(u.doc::text, 'order', acc || '/' || u.id)
-          from usable u
-          left join side s on s.place is not distinct from u.place
-          left join lateral (
-                select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
-                 where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
-         where (o.amazon_order_id is not null or forced
-                or u.created >= earliest
-                   and (s.wanted is null or coalesce(u.doc #>> '{fulfillment,fulfilledBy}', s.wanted) = s.wanted))
-           and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
-                or u.updated = o.last_updated_at and is_complete and not o.complete)
-         order by u.id
-        on conflict (account_id, amazon_order_id) do update
-           set last_updated_at = excluded.last_updated_at, complete = excluded.complete, sealed = excluded.sealed,
-               parked_at = excluded.parked_at, failed_at = null, failure_reason = null
-         where excluded.last_updated_at > parked_order.last_updated_at
-            or excluded.last_updated_at = parked_order.last_updated_at and excluded.complete
-        returning amazon_order_id
-    )
-    select (select array_agg(k.amazon_order_id) from kept k),
-           (select count(*) from arrived a where not coalesce(a.id ~ '^[0-9A-Za-z-]{1,50}$', false)
-                                              or a.updated is null or a.created is null)
-      into parked, malformed;
-    if malformed > 0 then
-        perform amzmp._log(acc, 0, 'error', 'orders', null,
-            format('%s orders without a usable number or time were left out', malformed));
-    end if;
-    perform amzmp._queue_imports(acc, parked);
-    return coalesce(cardinality(parked), 0);
-end
-$$;
+/* ---- applying the answers: take the orders, follow the pages, move the watermark ---- */
 
 create function amzmp._handle_search_orders(answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -330,7 +219,7 @@ begin
         select c.* into current
           from amzmp.order_cursor c where c.account_id = (answer.request).account_id for update;
         if answer.outcome = 'success' then
-            perform amzmp._park_orders((answer.request).account_id, answer.body -> 'orders',
+            perform amzmp._take_orders((answer.request).account_id, answer.body -> 'orders',
                 (answer.request).params -> 'includedData' is not distinct from amzmp._order_data_sets(0), false);
         end if;
         -- The answer of a window that was given up has brought its orders, but moves nothing.
@@ -414,7 +303,7 @@ declare
 begin
     foreach answer in array answers loop
         if answer.outcome = 'success' then
-            perform amzmp._park_orders((answer.request).account_id, jsonb_build_array(answer.body -> 'order'), true, true);
+            perform amzmp._take_orders((answer.request).account_id, jsonb_build_array(answer.body -> 'order'), true, true);
         else
             perform amzmp._log((answer.request).account_id, 0, 'warning', 'order', (answer.request).subject,
                 'the order could not be fetched',

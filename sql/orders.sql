@@ -381,22 +381,27 @@ create type amzmp.order_claim as (
 
 comment on type amzmp.order_claim is 'Inner: by how much an order changes what Amazon offers of a product.';
 
--- The shop's product that an ordered SKU means.
+-- The shop's product that an ordered SKU means. PL/pgSQL keeps its plan; it is called for each line.
 create function amzmp._shop_sku(account_id bigint, sku text, asin text, has_source boolean, by_asin boolean) returns text
-    language sql stable parallel safe
-    begin atomic
-    select coalesce(
-        (select l.sku from amzmp.sku_link l where l.account_id = _shop_sku.account_id and l.amazon_sku = _shop_sku.sku),
-        case when not has_source then _shop_sku.sku
-             when by_asin then (
-                select x.sku from amzmp.product x
-                 where x.asin = _shop_sku.asin and x.account_id = _shop_sku.account_id and not x.gone order by x.sku limit 1)
-             else (
-                select x.sku from amzmp.source s
-                  join amzmp.product x on x.account_id = s.account_id and x.source_id = s.source_id and x.sku = _shop_sku.sku
-                 where s.account_id = _shop_sku.account_id and not x.gone limit 1)
-        end);
-    end;
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    linked text;
+begin
+    select l.sku into linked from amzmp.sku_link l where l.account_id = $1 and l.amazon_sku = $2;
+    return case
+        when found then linked
+        when not has_source then $2
+        when by_asin then (
+            select x.sku from amzmp.product x where x.asin = $3 and x.account_id = $1 and not x.gone order by x.sku limit 1)
+        else (
+            select x.sku from amzmp.source s
+              join amzmp.product x on x.account_id = s.account_id and x.source_id = s.source_id and x.sku = $2
+             where s.account_id = $1 and not x.gone limit 1)
+        end;
+end
+$$;
 
 -- How far an order has come. It never goes back; null for a status that we do not know, which Amazon's time orders.
 create function amzmp._status_rank(status text) returns integer

@@ -42,10 +42,13 @@ select answer(:account_id, 'searchOrders', 200, jsonb_build_object(
     'lastUpdatedBefore', '2026-03-01T12:00:00Z')) \g /dev/null
 select is((select c.watermark from amzmp.order_cursor c where c.account_id = :account_id), '2026-03-01 12:00Z'::timestamptz,
     'the last page moves the watermark to where Amazon''s search ended');
-select is((select count(*) from amzmp.parked_order p where p.account_id = :account_id), 1::bigint,
-    'an order that is in several pages, or twice in one, is parked once; a malformed one stops nothing');
-select ok((select position('A MUG' in encode(p.sealed, 'escape')) = 0 from amzmp.parked_order p where p.account_id = :account_id),
-    'what is parked is sealed');
+select results_eq(format($$select (select count(*) from amzmp.orders o where o.account_id = a.account_id),
+        (select count(*) from amzmp.parked_order p where p.account_id = a.account_id)
+      from amzmp.account a where a.account_id = %s$$, :account_id),
+    $$values (1::bigint, 0::bigint)$$,
+    'an order that is in several pages, or twice in one, is imported once, with its page; a malformed one stops nothing');
+select ok((select position('A MUG' in encode(b.raw, 'escape')) = 0 from amzmp.order_buyer b where b.account_id = :account_id),
+    'what is kept of it is sealed');
 
 update amzmp.order_cursor set watermark = now() - interval '1 hour' where account_id = :account_id;
 select amzmp._flow_get_orders(:account_id, 0, 3) \g /dev/null
@@ -62,8 +65,23 @@ update amzmp.order_cursor set detail = 0 where account_id = :account_id;
 
 /* ---- importing without any SQL of the shop's ---- */
 
+alter table amzmp.order_item add constraint order_item_test check (sku <> 'BROKEN');
+select amzmp._take_orders(:account_id, jsonb_build_array(
+    an_order('398-0000001-0000001', 'CANCELLED', 0, jsonb_build_array(item('3981', 'MUG', 1))),
+    an_order('398-0000002-0000002', 'CANCELLED', 0, jsonb_build_array(item('3982', 'BROKEN', 1))),
+    an_order('398-0000003-0000003', 'CANCELLED', 0, jsonb_build_array(item('3985', 'MUG', 1)))), true, false) \g /dev/null
+select results_eq($$select amazon_order_id from amzmp.parked_order order by 1$$,
+    $$values ('398-0000001-0000001'), ('398-0000002-0000002'), ('398-0000003-0000003')$$, 'a page that cannot be imported as one is parked');
+select ok((select bool_and(position('A MUG' in encode(p.sealed, 'escape')) = 0) from amzmp.parked_order p), 'sealed');
 select work(:account_id) \g /dev/null
-select is((select count(*) from amzmp.parked_order p where p.account_id = :account_id), 0::bigint, 'imported orders are no longer parked');
+select results_eq($$select amazon_order_id from amzmp.orders where amazon_order_id like '398-%' order by 1$$,
+    $$values ('398-0000001-0000001'), ('398-0000003-0000003')$$, 'and a bad order costs itself alone');
+select results_eq($$select amazon_order_id, failed_at is not null, failure_reason like '%constraint%' from amzmp.parked_order$$,
+    $$values ('398-0000002-0000002', true, true)$$, 'it stays parked with its reason; imported ones do not');
+alter table amzmp.order_item drop constraint order_item_test;
+delete from amzmp.orders where amazon_order_id like '398-%';
+delete from amzmp.parked_order;
+delete from amzmp.penalty where subject like '398-%';
 select results_eq(format($$select order_number, status, fulfilled_by, is_prime, channel_id, import_state
     from amzmp.orders where account_id = %s$$, :account_id),
     format($$values ('301-0000001-0000001', 'UNSHIPPED', 'MERCHANT', true, %s::bigint, 'imported')$$, :channel_id), 'the order is there');
@@ -182,7 +200,7 @@ grant execute on function orders_test.make(bigint, text, text, text) to orders_s
 select throws_ok($$select amzmp.create_item('orders', 'NEW-PEN')$$, 'AZ003', null, 'nothing is made without a function for it');
 select amzmp.create_items_with('orders', 'orders_test.make(bigint, text, text, text)', run_as => 'orders_shop') \g /dev/null
 select throws_ok($$select amzmp.create_item('orders', 'NEW-PEN')$$, 'AZ203', null, 'nor what nobody has ordered');
-select amzmp._park_orders(:account_id, jsonb_build_array(
+select amzmp._take_orders(:account_id, jsonb_build_array(
     an_order('313-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('131', 'NEW-PEN', 1))),
     an_order('313-0000002-0000002', 'UNSHIPPED', 1, jsonb_build_array(item('132', 'NEW-PEN', 2), item('133', 'BAD', 1))),
     an_order('313-0000003-0000003', 'UNSHIPPED', 1, jsonb_build_array(item('134', 'NO', 1)))), true, false) \g /dev/null
@@ -229,7 +247,7 @@ select is(amzmp.format_order_number('403-1234567-8765432', f.format, 'US', 'AMZ'
   from (values ('', '403-1234567-8765432'), ('AMZ-{n1}{n3}{n2}', 'AMZ-40387654321234567'), ('{marketplace}-{n2}', 'US-1234567'),
                ('{prefix}-{fulfillment}-{marketplace}{amazon_id}', 'AMZ-AFN-US403-1234567-8765432')) as f (format, number);
 select amzmp.set('orders', 'order_number_format', 'same for all') \g /dev/null
-select amzmp._park_orders(:account_id, jsonb_build_array(
+select amzmp._take_orders(:account_id, jsonb_build_array(
     an_order('310-0000010-0000010', 'UNSHIPPED', 1, jsonb_build_array(item('101', 'PEN', 1))),
     an_order('311-0000011-0000011', 'UNSHIPPED', 1, jsonb_build_array(item('111', 'PEN', 1)))), true, false) \g /dev/null
 select work(:account_id) \g /dev/null

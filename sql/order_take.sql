@@ -1,0 +1,129 @@
+/*
+ * order_take.sql
+ *	  What becomes of the orders in an answer: imported at once, or parked.
+ *
+ * Whoever applies the answer (an own runner) imports its orders in the same transaction, as one set. They are parked, one
+ * sealed row an order, where that cannot be: when the shop's stock is written with each order, which only a process of the
+ * shop's role may do; when one of them is parked already; and when the set could not be imported, so that a bad order costs
+ * itself alone. What is parked is imported by tasks (order_apply.sql).
+ */
+/*
+ * The orders of one answer that the account wants, sealed. What is older than order_start, fulfilled by the other side, or
+ * here already in that version is left out; force keeps the same version too.
+ */
+create function amzmp._wanted_orders(account_id bigint, docs jsonb, complete boolean, force boolean) returns amzmp.arrived_order[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    is_complete alias for $3;
+    forced alias for $4;
+    wanted amzmp.arrived_order[];
+    malformed bigint;
+    earliest timestamptz := coalesce(amzmp._setting_timestamp(acc, 0, 'order_start'), '-infinity');
+begin
+    with arrived as materialized (
+        select a.*, coalesce(a.id ~ '^[0-9A-Za-z-]{1,50}$', false) and a.updated is not null and a.created is not null as usable
+          from amzmp._rows(amzmp._array(docs), 'orderId', 'lastUpdatedTime', 'createdTime', 'salesChannel.marketplaceId',
+                           'fulfillment.fulfilledBy', '')
+               as a (id text, updated timestamptz, created timestamptz, place text, side text, doc jsonb)
+    ), side as materialized (
+        -- who ships what each channel wants
+        select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted
+          from (select distinct a.place from arrived a) as p
+          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = p.place
+    ), newest as (
+        select distinct on (a.id) a.* from arrived a where a.usable order by a.id, a.updated desc
+    )
+    select (select array_agg(row(u.id, u.updated, is_complete, amzmp._seal(u.doc::text, 'order', acc || '/' || u.id),
+                                 u.doc)::amzmp.arrived_order order by u.id)
+              from newest u
+              left join side s on s.place is not distinct from u.place
+              left join lateral (
+                    select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
+                     where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
+             where (o.amazon_order_id is not null or forced
+                    or u.created >= earliest and (s.wanted is null or coalesce(u.side, s.wanted) = s.wanted))
+               and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
+                    or u.updated = o.last_updated_at and is_complete and not o.complete)),
+           (select count(*) from arrived a where not a.usable)
+      into wanted, malformed;
+    if malformed > 0 then
+        perform amzmp._log(acc, 0, 'error', 'orders', null,
+            format('%s orders without a usable number or time were left out', malformed));
+    end if;
+    return wanted;
+end
+$$;
+
+-- Park orders and queue their import. Of two versions the newer one stays. Returns how many were parked.
+create function amzmp._park_orders(account_id bigint, wanted amzmp.arrived_order[]) returns integer
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    parked text[];
+begin
+    with kept as (
+        insert into amzmp.parked_order (account_id, amazon_order_id, last_updated_at, complete, sealed)
+        select acc, w.amazon_order_id, w.last_updated_at, w.complete, w.sealed
+          from unnest(wanted) as w
+         order by w.amazon_order_id
+        on conflict (account_id, amazon_order_id) do update
+           set last_updated_at = excluded.last_updated_at, complete = excluded.complete, sealed = excluded.sealed,
+               parked_at = excluded.parked_at, failed_at = null, failure_reason = null
+         where excluded.last_updated_at > parked_order.last_updated_at
+            or excluded.last_updated_at = parked_order.last_updated_at and excluded.complete
+        returning amazon_order_id
+    )
+    select array_agg(k.amazon_order_id) into parked from kept k;
+    perform amzmp._queue_imports(acc, parked);
+    return coalesce(cardinality(parked), 0);
+end
+$$;
+
+-- Import orders as they arrived, all or none. False: they are to be parked.
+create function amzmp._import_at_once(account_id bigint, wanted amzmp.arrived_order[]) returns boolean
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    ids constant text[] := array(select w.amazon_order_id from unnest(wanted) as w);
+begin
+    if exists (select from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock')
+       or exists (select from unnest(ids) as w (id)
+                  cross join lateral (
+                        select from amzmp.parked_order p where p.account_id = acc and p.amazon_order_id = w.id offset 0) as p)
+    then
+        return false;
+    end if;
+    begin
+        perform amzmp._settle_orders(acc, ids, false, amzmp._write_orders(acc, wanted));
+    exception
+        -- whatever it is, it comes again when they are imported one by one, and is told of the order that has it
+        when others then
+            return false;
+    end;
+    perform amzmp._notify_orders(acc, ids);
+    return true;
+end
+$$;
+
+-- The orders of one answer. Returns how many were wanted.
+create function amzmp._take_orders(account_id bigint, docs jsonb, complete boolean, force boolean) returns integer
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    wanted constant amzmp.arrived_order[] := amzmp._wanted_orders(account_id, docs, complete, force);
+begin
+    if wanted is not null and not amzmp._import_at_once(account_id, wanted) then
+        perform amzmp._park_orders(account_id, wanted);
+    end if;
+    return coalesce(cardinality(wanted), 0);
+end
+$$;

@@ -1,0 +1,239 @@
+/*
+ * order_write.sql
+ *	  Orders that arrived become rows: orders, lines, packages and the sealed personal part, a set at a time.
+ *
+ * Called by whatever imports (order_apply.sql), which then settles what follows from the rows (order_settle.sql). What
+ * is read of Amazon's document, and where it stands in it, is in _write_orders and nowhere else.
+ */
+-- An order as it arrived.
+create type amzmp.arrived_order as (
+    amazon_order_id text,
+    last_updated_at timestamptz,
+    complete boolean,
+    sealed bytea,
+    doc jsonb
+);
+
+comment on type amzmp.arrived_order is 'Inner: an order as Amazon sent it, sealed and in clear; complete when everything was asked for.';
+
+-- What the lines of an order hold about a person. Null when there is nothing.
+create function amzmp._personal_items(doc jsonb) returns jsonb
+    language sql stable parallel safe
+    begin atomic
+    select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('gift_message', i.message, 'customized_url', i.url)))
+      from amzmp._rows(doc -> 'orderItems', 'orderItemId', 'fulfillment.packing.giftOption.giftMessage',
+                       'product.customization.customizedUrl') as i (id text, message jsonb, url jsonb)
+     where i.id is not null and (i.message is not null or i.url is not null);
+    end;
+
+-- Everything in an order that is about a person. Null when there is nothing.
+create function amzmp._personal_part(buyer jsonb, recipient jsonb, tax_registrations jsonb, items jsonb) returns jsonb
+    language sql stable parallel safe
+    begin atomic
+    select nullif(jsonb_strip_nulls(jsonb_build_object('buyer', nullif(buyer, '{}'), 'recipient', nullif(recipient, '{}'),
+                                                       'tax_registrations', nullif(tax_registrations, '[]'), 'items', items)), '{}');
+    end;
+
+/*
+ * Write what Amazon told. A version that is older than what we hold is passed over. What a newer version leaves out (a
+ * pending order has no amounts, an application without the role gets no address) does not erase what an earlier one told.
+ * Returns what the lines of new orders claim; those of orders that change are left to _settle_orders.
+ *
+ * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql).
+ */
+create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[]) returns amzmp.order_claim[]
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_material = off set jit = off
+    as $$
+#variable_conflict use_column
+declare
+    acc alias for $1;
+    has_source boolean := exists (select from amzmp.source s where s.account_id = acc and s.kind = 'product');
+    -- without products or links to compare with, every SKU is the shop's
+    compares boolean := has_source or exists (select from amzmp.sku_link l where l.account_id = acc);
+    by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
+    claims amzmp.order_claim[];
+begin
+    with arrived as materialized (
+        select a.amazon_order_id, a.last_updated_at, a.complete, a.sealed, a.doc, o.order_number,
+               o.personal_purged_at is not null as purged, h.*
+          from unnest($2) as a
+          cross join lateral amzmp._rows(a.doc, 'fulfillment.fulfillmentStatus', 'fulfillment.fulfilledBy', 'createdTime',
+                'proceeds.grandTotal.currencyCode', 'proceeds.grandTotal.amount',
+                'proceeds.breakdowns[type=ITEM].subtotal.amount', 'proceeds.breakdowns[type=SHIPPING].subtotal.amount',
+                'proceeds.breakdowns[type=TAX].subtotal.amount', 'proceeds.breakdowns[type=DISCOUNT].subtotal.amount',
+                'proceeds.breakdowns[type!=ITEM|SHIPPING|TAX|DISCOUNT].subtotal.amount',
+                'fulfillment.shipByWindow.earliestDateTime', 'fulfillment.shipByWindow.latestDateTime',
+                'fulfillment.deliverByWindow.earliestDateTime', 'fulfillment.deliverByWindow.latestDateTime',
+                'fulfillment.fulfillmentServiceLevel', 'programs', 'salesChannel.channelName', 'salesChannel.marketplaceId',
+                'associatedOrders[].orderId', 'orderItems[].cancellation.cancellationRequest',
+                'recipient.deliveryAddress.addressLine1', 'packages', 'buyer', 'recipient', 'tax.taxRegistrations',
+                'orderItems[].fulfillment.packing.giftOption.giftMessage', 'orderItems[].product.customization.customizedUrl')
+             as h (status text, fulfilled_by text, purchased_at timestamptz, currency text, grand_total numeric, item numeric,
+                   shipping numeric, tax numeric, discount numeric, other numeric, ship_after timestamptz, ship_by timestamptz,
+                   deliver_after timestamptz, deliver_by timestamptz, service_level text, programs jsonb, sales_channel text,
+                   marketplace_id text, replaces text, cancellation_requested boolean, has_address boolean, packages jsonb,
+                   buyer jsonb, recipient jsonb, tax_registrations jsonb, has_message boolean, is_customized boolean)
+          left join lateral (
+                select x.* from amzmp.orders x
+                 where x.account_id = acc and x.amazon_order_id = a.amazon_order_id offset 0) as o on true
+         where o.amazon_order_id is null or a.last_updated_at >= o.last_updated_at
+    ), place as materialized (
+        select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix
+          from (select distinct a.marketplace_id from arrived a) as d
+          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
+          left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
+    ), numbered as (
+        select a.*, coalesce(l.channel_id, 0) as channel_id,
+               coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
+                                                            a.fulfilled_by)) as number
+          from arrived a
+          left join place l on l.marketplace_id is not distinct from a.marketplace_id
+    ), fresh as materialized (
+        -- a number that another order has, or that comes twice, gives way to Amazon's
+        select n.*,
+               case when n.order_number is not null or n.number = n.amazon_order_id then n.number
+                    when row_number() over (partition by n.number order by n.amazon_order_id) > 1 then n.amazon_order_id
+                    when exists (select from amzmp.orders o where o.order_number = n.number and o.account_id = acc)
+                    then n.amazon_order_id
+                    else n.number end as final_number
+          from numbered n
+    ), written as (
+        insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
+            purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
+            other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, sales_channel,
+            marketplace_id, replaces_order_id, cancellation_requested, complete, has_address, arrived_at)
+        select acc, f.amazon_order_id, f.channel_id, f.final_number, f.status, f.fulfilled_by, f.purchased_at, f.last_updated_at,
+               f.currency, f.grand_total, f.item, f.shipping, f.tax, f.discount, f.other, f.ship_after, f.ship_by,
+               f.deliver_after, f.deliver_by, f.service_level, array(select jsonb_array_elements_text(amzmp._array(f.programs))),
+               f.sales_channel, f.marketplace_id, f.replaces,
+               coalesce(f.cancellation_requested, false) and exists (
+                    select from amzmp._rows(f.doc -> 'orderItems', 'cancellation.cancellationRequest', 'fulfillment.quantityUnfulfilled')
+                             as i (requested boolean, unfulfilled integer)
+                     where i.requested and coalesce(i.unfulfilled, 1) > 0),
+               f.complete, coalesce(f.has_address, false),
+               case when f.status = 'SHIPPED' and jsonb_array_length(amzmp._array(f.packages)) > 0
+                         and not exists (select from amzmp._rows(f.packages, 'packageStatus.status') as p (status text)
+                                          where coalesce(p.status, '') not in ('DELIVERED', 'CANCELLED'))
+                    then f.last_updated_at end
+          from fresh f
+         order by f.amazon_order_id
+        on conflict (account_id, amazon_order_id) do update
+           set channel_id = case when orders.channel_id = 0 then excluded.channel_id else orders.channel_id end,
+               status = case when amzmp._status_rank(excluded.status) < amzmp._status_rank(orders.status)
+                             then orders.status else coalesce(excluded.status, orders.status) end,
+               fulfilled_by = coalesce(excluded.fulfilled_by, orders.fulfilled_by),
+               last_updated_at = excluded.last_updated_at,
+               currency = coalesce(excluded.currency, orders.currency),
+               grand_total = coalesce(excluded.grand_total, orders.grand_total),
+               item_total = coalesce(excluded.item_total, orders.item_total),
+               shipping_total = coalesce(excluded.shipping_total, orders.shipping_total),
+               tax_total = coalesce(excluded.tax_total, orders.tax_total),
+               discount_total = coalesce(excluded.discount_total, orders.discount_total),
+               other_total = coalesce(excluded.other_total, orders.other_total),
+               ship_after = coalesce(excluded.ship_after, orders.ship_after),
+               ship_by = coalesce(excluded.ship_by, orders.ship_by),
+               deliver_after = coalesce(excluded.deliver_after, orders.deliver_after),
+               deliver_by = coalesce(excluded.deliver_by, orders.deliver_by),
+               service_level = coalesce(excluded.service_level, orders.service_level),
+               programs = excluded.programs,
+               sales_channel = coalesce(excluded.sales_channel, orders.sales_channel),
+               marketplace_id = coalesce(excluded.marketplace_id, orders.marketplace_id),
+               replaces_order_id = coalesce(excluded.replaces_order_id, orders.replaces_order_id),
+               cancellation_requested = excluded.cancellation_requested,
+               complete = excluded.complete,
+               has_address = orders.has_address or excluded.has_address,
+               arrived_at = coalesce(orders.arrived_at, excluded.arrived_at)
+    ), lines as materialized (
+        select distinct on (f.amazon_order_id, i.order_item_id) f.amazon_order_id, i.*, coalesce(i.seller_sku, i.asin) as sku,
+               f.order_number is null as is_new, f.purchased_at, f.status, f.fulfilled_by
+          from fresh f
+          cross join lateral amzmp._rows(f.doc -> 'orderItems', 'orderItemId', '#', 'product.sellerSku', 'product.asin',
+                'product.title', 'product.condition.conditionType', 'product.condition.conditionSubtype', 'quantityOrdered',
+                'fulfillment.quantityFulfilled', 'fulfillment.quantityUnfulfilled', 'proceeds.proceedsTotal.currencyCode',
+                'product.price.unitPrice.currencyCode', 'product.price.unitPrice.amount',
+                'proceeds.breakdowns[type=ITEM].subtotal.amount', 'proceeds.breakdowns[type=SHIPPING].subtotal.amount',
+                'proceeds.breakdowns[type=GIFT_WRAP].subtotal.amount', 'proceeds.breakdowns[type=DISCOUNT].subtotal.amount',
+                'proceeds.breakdowns[type=TAX].subtotal.amount',
+                'proceeds.breakdowns[type=TAX].detailedBreakdowns[subtype=ITEM].value.amount',
+                'proceeds.breakdowns[type=TAX].detailedBreakdowns[subtype=SHIPPING].value.amount',
+                'proceeds.proceedsTotal.amount', 'cancellation', 'cancellation.cancellationExecution')
+             as i (order_item_id text, position integer, seller_sku text, asin text, title text, condition_type text,
+                   condition_subtype text, ordered integer, fulfilled integer, unfulfilled integer, currency text,
+                   price_currency text, unit_price numeric, item numeric, shipping numeric, gift_wrap numeric, discount numeric,
+                   tax numeric, item_tax numeric, shipping_tax numeric, total numeric, cancellation jsonb, cancelled boolean)
+         where i.order_item_id is not null
+    ), matched as materialized (
+        select l.*, case when compares then amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) else l.sku end as shop_sku,
+               case when l.is_new then amzmp._claimed_units(l.status, l.fulfilled_by, coalesce(l.ordered, 0), l.fulfilled,
+                                           l.unfulfilled, coalesce(l.cancelled, false)) else 0 end as claims
+          from lines l
+    ), items as (
+        insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, asin, title, condition,
+            quantity_ordered, quantity_fulfilled, quantity_unfulfilled, currency, unit_price, item_price, item_tax,
+            shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, cancellation, claimed)
+        select acc, l.amazon_order_id, l.order_item_id, l.position, l.sku, l.shop_sku, l.asin, l.title,
+               concat_ws('/', l.condition_type, l.condition_subtype), coalesce(l.ordered, 0), l.fulfilled, l.unfulfilled,
+               coalesce(l.currency, l.price_currency), l.unit_price, l.item, l.item_tax, l.shipping, l.shipping_tax,
+               l.gift_wrap, l.discount, l.tax, l.total, l.cancellation, case when l.shop_sku is not null then l.claims else 0 end
+          from matched l
+        on conflict (account_id, amazon_order_id, order_item_id) do update
+           set sku = coalesce(excluded.sku, order_item.sku), shop_sku = coalesce(order_item.shop_sku, excluded.shop_sku),
+               asin = coalesce(excluded.asin, order_item.asin),
+               title = coalesce(excluded.title, order_item.title),
+               condition = coalesce(nullif(excluded.condition, ''), order_item.condition),
+               quantity_ordered = excluded.quantity_ordered,
+               quantity_fulfilled = coalesce(excluded.quantity_fulfilled, order_item.quantity_fulfilled),
+               quantity_unfulfilled = coalesce(excluded.quantity_unfulfilled, order_item.quantity_unfulfilled),
+               currency = coalesce(excluded.currency, order_item.currency),
+               unit_price = coalesce(excluded.unit_price, order_item.unit_price),
+               item_price = coalesce(excluded.item_price, order_item.item_price),
+               item_tax = coalesce(excluded.item_tax, order_item.item_tax),
+               shipping_price = coalesce(excluded.shipping_price, order_item.shipping_price),
+               shipping_tax = coalesce(excluded.shipping_tax, order_item.shipping_tax),
+               gift_wrap_price = coalesce(excluded.gift_wrap_price, order_item.gift_wrap_price),
+               discount = coalesce(excluded.discount, order_item.discount),
+               tax_total = coalesce(excluded.tax_total, order_item.tax_total),
+               total = coalesce(excluded.total, order_item.total),
+               cancellation = coalesce(excluded.cancellation, order_item.cancellation)
+    ), packages as (
+        insert into amzmp.order_package (account_id, amazon_order_id, package_reference, status, detailed_status, carrier,
+            tracking, shipping_service, shipped_at, items)
+        select distinct on (f.amazon_order_id, p.reference) acc, f.amazon_order_id, p.reference, p.status, p.detailed_status,
+               p.carrier, p.tracking, p.service, p.shipped_at, amzmp._array(p.items)
+          from fresh f
+          cross join lateral amzmp._rows(f.packages, 'packageReferenceId', 'packageStatus.status', 'packageStatus.detailedStatus',
+                'carrier', 'trackingNumber', 'shippingService', 'shipTime', 'packageItems')
+             as p (reference text, status text, detailed_status text, carrier text, tracking text, service text,
+                   shipped_at timestamptz, items jsonb)
+         where p.reference is not null
+        on conflict (account_id, amazon_order_id, package_reference) do update
+           set status = excluded.status, detailed_status = excluded.detailed_status, carrier = excluded.carrier,
+               tracking = excluded.tracking, shipping_service = excluded.shipping_service,
+               shipped_at = excluded.shipped_at, items = excluded.items
+    ), buyers as (
+        insert into amzmp.order_buyer (account_id, amazon_order_id, sealed, raw)
+        select acc, f.amazon_order_id,
+               case when x.part is null then b.sealed
+                    else amzmp._seal((coalesce(amzmp._open(b.sealed, 'buyer', acc || '/' || f.amazon_order_id)::jsonb, '{}')
+                                      || x.part)::text, 'buyer', acc || '/' || f.amazon_order_id) end,
+               case when f.complete then f.sealed else coalesce(b.raw, f.sealed) end
+          from fresh f
+          cross join lateral (
+                select amzmp._personal_part(f.buyer, f.recipient, f.tax_registrations,
+                           case when f.has_message or f.is_customized then amzmp._personal_items(f.doc) end) as part offset 0) as x
+          left join lateral (
+                select y.sealed, y.raw from amzmp.order_buyer y
+                 where y.account_id = acc and y.amazon_order_id = f.amazon_order_id offset 0) as b on true
+         where not f.purged
+        on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
+    )
+    select array_agg(row(l.shop_sku, l.shop_sku = l.sku, l.claims, l.purchased_at)::amzmp.order_claim)
+      into claims
+      from matched l where l.shop_sku is not null and l.claims <> 0;
+    return coalesce(claims, '{}');
+end
+$$;
