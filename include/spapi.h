@@ -22,7 +22,7 @@ typedef struct SpapiCall
 	const char *token;    /* access token, or NULL */
 	Jsonb *params;        /* object; {x} of the path, the rest becomes the query; arrays are csv; NULL = none */
 	const char *body;     /* JSON text or NULL */
-	bool repeatable;      /* doing it twice is harmless: it reads, or operation.after_lost_answer = 'repeat' */
+	bool repeatable;      /* libcurl may write it again on a new connection; not where a plan or a newer value counts */
 } SpapiCall;
 
 /*

@@ -192,7 +192,8 @@ $$;
  * Orders were imported (positive quantities) or gave units back (negative ones). Amazon has lowered what it offers by
  * itself when it sold, so what we want and what we expect there go down together and nothing is sent. An order that
  * is older than the last submission is contained in none of Amazon's numbers any more: only what we want goes down,
- * and the difference is sent. Units that came back are Amazon's no more, so they are computed anew and sent.
+ * and the difference is sent. As old counts whatever came within 15 seconds after it: so far may our clock and Amazon's be
+ * apart (connection.sql), and to tell a number twice is harmless, to leave one too high is not. Units that came back are Amazon's no more, so they are computed anew and sent.
  *
  * Call it after the reservations of the order are written.
  */
@@ -215,7 +216,7 @@ begin
             when i.remote_quantity is not null then greatest(0, i.remote_quantity - (
                 select coalesce(sum(u.quantity), 0)::integer
                 from unnest(m.quantities, m.times) as u (quantity, ordered_at)
-                where u.ordered_at > i.submitted_quantity_at
+                where u.ordered_at > i.submitted_quantity_at + interval '15 seconds'
             ))
         end
     from (

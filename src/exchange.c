@@ -129,7 +129,6 @@ build_call(const Lane *lane, const OutboxItem *item, const char *access_token, H
 		.token = access_token,
 		.params = item->params,
 		.body = item->body,
-		.repeatable = strcmp(lane->after_lost_answer, "repeat") == 0,
 	};
 
 	spapi_build(&call, request);

@@ -29,6 +29,7 @@
 #define LOW_SPEED_SECONDS  60   /* ... for so long has died; long polls answer within 20 s */
 #define FIRST_BODY_ROOM    8192 /* holds any token answer, so that growing leaves no copy of a secret behind */
 #define MOST_HEADER_BYTES  65536
+#define MAX_IDLE_S         45 /* load balancers drop idle connections after a minute; that must not look like a lost answer */
 
 static void release_request(HttpTransfer *transfer);
 
@@ -201,6 +202,7 @@ prepare_easy(HttpTransfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, (long) MAX_IDLE_S);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long) LOW_SPEED_BYTES);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) LOW_SPEED_SECONDS);

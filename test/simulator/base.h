@@ -22,6 +22,7 @@ extern pthread_mutex_t state_lock;
 typedef struct Settings
 {
 	double rate_scale;      /* multiplies every usage plan; 0 switches them off */
+	double forgiven;        /* most requests that may come a quarter of a second too early */
 	double verdict_delay;   /* virtual seconds from ACCEPTED to the verdict */
 	double feed_rate;       /* messages of a feed per virtual second; 0: as fast as can be */
 	double order_lag;       /* searchOrders ends this many seconds before now */

@@ -66,12 +66,12 @@ static json_t *
 get_settings(Control *control)
 {
 	(void) control;
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale,
-					 "time_scale", clock_scale(), "verdict_delay", settings.verdict_delay, "feed_rate",
-					 settings.feed_rate, "order_lag", settings.order_lag, "finance_lag", settings.finance_lag,
-					 "date_skew", settings.date_skew, "strict_user_agent", settings.strict_user_agent,
-					 "strict_ship_date", settings.strict_ship_date, "restock_on_cancel", settings.restock_on_cancel,
-					 "compress", settings.compress);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale,
+					 "forgiven", settings.forgiven, "time_scale", clock_scale(), "verdict_delay",
+					 settings.verdict_delay, "feed_rate", settings.feed_rate, "order_lag", settings.order_lag,
+					 "finance_lag", settings.finance_lag, "date_skew", settings.date_skew, "strict_user_agent",
+					 settings.strict_user_agent, "strict_ship_date", settings.strict_ship_date, "restock_on_cancel",
+					 settings.restock_on_cancel, "compress", settings.compress);
 }
 
 static json_t *
@@ -91,6 +91,7 @@ set_settings(Control *control)
 	if (control->problem != NULL)
 		return NULL;
 	settings.rate_scale = json_get_number(spec, "rate_scale", settings.rate_scale);
+	settings.forgiven = json_get_number(spec, "forgiven", settings.forgiven);
 	settings.verdict_delay = json_get_number(spec, "verdict_delay", settings.verdict_delay);
 	settings.feed_rate = json_get_number(spec, "feed_rate", settings.feed_rate);
 	settings.order_lag = json_get_number(spec, "order_lag", settings.order_lag);
@@ -422,6 +423,12 @@ get_arrivals(Control *control)
 }
 
 static json_t *
+get_writes(Control *control)
+{
+	return json_pack("{s:o}", "writes", writes_json(query_number(control, "limit", 65536)));
+}
+
+static json_t *
 get_requests(Control *control)
 {
 	return json_pack("{s:o}", "requests",
@@ -505,6 +512,7 @@ static json_t *
 reset_statistics(Control *control)
 {
 	stats_reset();
+	writes_reset();
 	return get_statistics(control);
 }
 
@@ -527,6 +535,7 @@ reset_all(Control *control)
 	faults_reset();
 	rate_reset();
 	stats_reset();
+	writes_reset();
 	return json_pack("{s:b}", "reset", true);
 }
 
@@ -578,6 +587,7 @@ static const ControlPath paths[] = {
 	{"GET", "violations", get_violations},
 	{"GET", "arrivals", get_arrivals},
 	{"GET", "requests", get_requests},
+	{"GET", "writes", get_writes},
 	{"POST", "stats/reset", reset_statistics},
 	{"POST", "rates/reset", reset_rates},
 	{"POST", "reset", reset_all},

@@ -170,7 +170,9 @@ submit(Job *job, const json_t *message)
 	Submission submission = {.seller = job->seller,
 							 .sku = json_get_text(message, "sku"),
 							 .market_ids = job->market_ids,
-							 .product_type = json_get_text(message, "productType")};
+							 .product_type = json_get_text(message, "productType"),
+							 .sent = job->sent,
+							 .feed_id = job->id};
 	json_t *made = NULL;
 	Item *item = item_find(job->seller, submission.sku);
 	json_t *issues;

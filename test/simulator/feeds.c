@@ -101,6 +101,10 @@ feed_create(Call *call)
 	job->market_ids = json_deep_copy(json_object_get(call->body, "marketplaceIds"));
 	job->options = json_deep_copy(json_object_get(call->body, "feedOptions"));
 	job->input = document_find(call->seller, json_get_text(call->body, "inputFeedDocumentId"));
+	if (call->fault != NULL && call->fault->kind == FAULT_FEED_CANCELLED)
+		job->fate = "CANCELLED";
+	if (call->fault != NULL && call->fault->kind == FAULT_FEED_FATAL)
+		job->fate = "FATAL";
 	call_answer(call, 202, json_pack("{s:s}", "feedId", job->id));
 }
 

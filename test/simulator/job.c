@@ -33,7 +33,10 @@ job_run(void *subject, json_t *detail)
 	Job *job = subject;
 
 	(void) detail;
-	job->run(job);
+	if (job->fate != NULL)
+		job_end(job, job->fate);
+	else
+		job->run(job);
 }
 
 static void
@@ -60,6 +63,7 @@ job_new(Seller *seller, bool feed, const char *type, JobWork work)
 	job->seller = seller;
 	job->type = xstrdup(type);
 	job->status = "IN_QUEUE";
+	job->sent = clock_real();
 	job->created = clock_now();
 	list_add(feed ? &seller->feeds : &seller->reports, job);
 	event_at(clock_now() + (Micros) (settings.verdict_delay * (double) SECOND), job_start, job, NULL);

@@ -329,6 +329,8 @@ commit(const Submission *submission, Item **item, json_t *attributes)
 	{
 		offer_ensure(*item, marketplace_by_id(json_string_value(id)));
 	}
+	writes_note(submission, attributes, touches(submission, "purchasable_offer"),
+				touches(submission, "fulfillment_availability"));
 	verdict_schedule(*item, submission->market_ids, touches(submission, "fulfillment_availability"));
 }
 
@@ -447,7 +449,8 @@ submission_of(const Call *call)
 						.sku = call->argument[1],
 						.market_ids = json_object_get(call->query, "marketplaceIds"),
 						.product_type = json_get_text(call->body, "productType"),
-						.preview = json_object_get(call->query, "mode") != NULL};
+						.preview = json_object_get(call->query, "mode") != NULL,
+						.sent = call->arrived};
 }
 
 /* PUT /listings/2021-08-01/items/{sellerId}/{sku} */

@@ -190,6 +190,7 @@ main(int argc, char **argv)
 	sigset_t signals;
 
 	settings = (Settings){.rate_scale = 1,
+						  .forgiven = 1,
 						  .verdict_delay = 2,
 						  .order_lag = 120,
 						  .finance_lag = 5,

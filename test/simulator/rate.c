@@ -2,8 +2,9 @@
  * rate.c: usage plans. One token bucket per seller and operation, and one per application where Amazon has such a
  * plan; an empty one answers 429 QuotaExceeded.
  *
- * Buckets fill in virtual time. A quarter of a second of real time is forgiven, at most one token: two requests sent
- * exactly at the plan's pace may arrive a little closer together, and that is the network's doing.
+ * Buckets fill in virtual time. A quarter of a second of real time is forgiven, at most settings.forgiven tokens: two
+ * requests sent exactly at the plan's pace may arrive a little closer together, and that is the network's doing. Where
+ * the clock is quick, a busy machine's hiccup is worth several.
  */
 #include "sim.h"
 
@@ -67,7 +68,7 @@ rate_take_named(Call *call, const char *key, double rate, double burst, const ch
 	burst *= settings.rate_scale < 1 ? 1 : settings.rate_scale;
 	bucket = bucket_fill(key, rate, burst);
 	forgiven = rate * FORGIVEN_SECONDS * clock_scale();
-	if (bucket->tokens - 1 < (forgiven < 1 ? -forgiven : -1))
+	if (bucket->tokens - 1 < (forgiven < settings.forgiven ? -forgiven : -settings.forgiven))
 	{
 		refuse(call, message);
 		return false;

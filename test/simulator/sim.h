@@ -87,10 +87,17 @@ typedef struct Submission
 	const json_t *attributes; /* put, partial update */
 	const json_t *patches;    /* patch */
 	bool preview;
+	Micros sent;         /* real time: the call arrived, or the feed was created */
+	const char *feed_id; /* NULL for a call */
 } Submission;
 
 json_t *submission_apply(const Submission *submission, Item **item);
 bool issues_have_error(const json_t *issues);
+
+/* ---- writes.c ---- */
+void writes_note(const Submission *submission, const json_t *attributes, bool price, bool quantity);
+json_t *writes_json(int64_t limit);
+void writes_reset(void);
 
 /* ---- order*.c ---- */
 void orders_search(Call *call);
@@ -174,6 +181,8 @@ struct Job
 	Document *input;
 	Document *result;
 	const char *status;
+	const char *fate; /* how it ends without being worked on, by a fault; else NULL */
+	Micros sent;      /* real time */
 	Micros created;
 	Micros started;
 	Micros ended;
