@@ -38,6 +38,9 @@ create table amzmp.account (
     check (mode = 'mock' or (time_scale = 1 and rate_scale = 1))
 );
 
+-- The few whose credentials were refused: new ones are for all of an application.
+create index account_invalid on amzmp.account (application_id) where state = 'invalid';
+
 create table amzmp.channel (
     account_id bigint not null references amzmp.account,
     channel_id bigint not null default nextval('amzmp.channel_id_seq'),
@@ -431,7 +434,8 @@ begin
                 'Expected are lines "client_secret: …" and "refresh_token: …".');
         end if;
     end if;
-    if client_secret is not null and exists (
+    -- who is limited to no account (0 is nobody's number) may see them all, however many they are
+    if client_secret is not null and not amzmp._may_see(0, amzmp._caller()) and exists (
             select from amzmp.account x
              where x.application_id = a.application_id and not amzmp._may_see(x.account_id, amzmp._caller())) then
         perform amzmp._fail('42501',

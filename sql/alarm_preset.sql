@@ -76,7 +76,7 @@ create function amzmp._alarm_silent_flows(a amzmp.alarm) returns table (subject 
     join amzmp.flow_schedule s on s.flow = f.flow
     left join amzmp.channel c on c.account_id = f.account_id and c.channel_id = f.channel_id
     cross join lateral (
-        select coalesce((select r.started_at from amzmp.flow_run r
+        select coalesce((select coalesce(r.last_idle_at, r.started_at) from amzmp.flow_run r
                           where r.account_id = x.account_id and r.flow = f.flow and r.channel_id = f.channel_id and r.state = 'done'
                           order by r.started_at desc limit 1), x.created_at) as at) as last
     cross join lateral (

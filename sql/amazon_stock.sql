@@ -11,6 +11,24 @@ insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, de
 values ('get_amazon_stock', 'account', '*/15 * * * *', true, 'offers', 'Read Amazon''s stock',
         'Reads what Amazon''s warehouses have of the SKUs that Amazon ships, and switches those with fulfillment switch.');
 
+-- Which of these accounts have SKUs that Amazon ships.
+create function amzmp._due_get_amazon_stock(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.fulfillment as f where f.account_id = a.id and f.policy <> 'merchant')
+        or exists (select from amzmp.listing as l where l.account_id = a.id and l.listed and l.fulfillment = 'amazon');
+end
+$$;
+
 create function amzmp._flow_get_amazon_stock(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql

@@ -490,6 +490,33 @@ begin
 end
 $$;
 
+-- Which of these accounts have something to count.
+create function amzmp._due_count_offers(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (
+            select
+            from amzmp.channel as c
+            left join amzmp.figure_channel as f using (account_id, channel_id)
+            where c.account_id = a.id
+                and not c.dropped
+                and not coalesce(f.complete, false)
+        )
+        or exists (select from amzmp.product as p where p.account_id = a.id and p.uncounted)
+        or exists (select from amzmp.listing as l where l.account_id = a.id and l.uncounted)
+        or exists (select from amzmp.inventory as i where i.account_id = a.id and i.uncounted);
+end
+$$;
+
 create function amzmp._flow_count_offers(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql

@@ -1,5 +1,5 @@
 -- flow.sql
--- Repeating pieces of work: what there is, where it is on, when it ran. pg_cron is the clock; the work is done by runners.
+-- Repeating pieces of work: what there is and where it is on. When they run stands in flow_clock.sql, how in flow_run.sql.
 
 create table amzmp.flow (
     flow text primary key,
@@ -46,41 +46,17 @@ create table amzmp.account_flow (
     channel_id bigint not null default 0,
     flow text not null references amzmp.flow,
     enabled boolean not null default false,
+    next_at timestamptz,                   -- of an account whose clock runs faster (flow_clock.sql)
     primary key (account_id, channel_id, flow)
 );
+create index account_flow_on on amzmp.account_flow (flow, account_id) where enabled;
+create index account_flow_next on amzmp.account_flow (flow, next_at) where next_at is not null;
 comment on table amzmp.account_flow is 'Where a flow is switched on.';
 comment on column amzmp.account_flow.account_id is 'The account.';
 comment on column amzmp.account_flow.channel_id is 'The channel; 0: the account itself.';
 comment on column amzmp.account_flow.flow is 'The flow.';
 comment on column amzmp.account_flow.enabled is 'Is it switched on?';
-
-create sequence amzmp.flow_run_id_seq as bigint;
-create table amzmp.flow_run (
-    account_id bigint not null,
-    flow_run_id bigint not null default nextval('amzmp.flow_run_id_seq'),
-    flow text not null,
-    channel_id bigint not null default 0,
-    state text not null default 'running' check (state in ('running', 'done', 'failed')),
-    started_at timestamptz not null default clock_timestamp(),
-    ended_at timestamptz,
-    requests integer not null default 0,
-    refused integer not null default 0,
-    error text,
-    primary key (account_id, flow_run_id)
-);
-create index flow_run_recent on amzmp.flow_run (account_id, flow, channel_id, started_at desc);
-create index flow_run_failed on amzmp.flow_run (started_at) where state = 'failed';
-comment on table amzmp.flow_run is 'Runs of flows: when, how many requests, how many were refused, and the error if one ended it.';
-comment on column amzmp.flow_run.account_id is 'The account.';
-comment on column amzmp.flow_run.flow_run_id is 'Number of the run.';
-comment on column amzmp.flow_run.flow is 'The flow.';
-comment on column amzmp.flow_run.channel_id is 'The channel; 0: the account itself.';
-comment on column amzmp.flow_run.state is 'running, done or failed.';
-comment on column amzmp.flow_run.started_at is 'When it began.';
-comment on column amzmp.flow_run.ended_at is 'When its last request was answered.';
-comment on column amzmp.flow_run.requests is 'How many requests it led to.';
-comment on column amzmp.flow_run.refused is 'How many of them did not succeed.';
-comment on column amzmp.flow_run.error is 'What ended it, if it failed.';
+comment on column amzmp.account_flow.next_at is 'When it runs next, for mock accounts whose time runs faster; null: pg_cron says when.';
 
 -- Inner: rows for a new account or channel always exist, switched off.
 create function amzmp._default_flows(account_id bigint, channel_id bigint) returns void
@@ -226,58 +202,6 @@ end
 $$;
 select amzmp._expose('amzmp._run_flow(text, text, text)', 'amzmp_operator', 'Run a flow now, whether it is enabled or not.');
 
--- Inner, own runner: one run of a flow. Overlap is impossible: a run whose requests are still out is waited for.
-create function amzmp._task_flow(account_id bigint, subject text, argument jsonb) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-declare
-    wanted_flow text := split_part(subject, '/', 1);
-    wanted_channel bigint := split_part(subject, '/', 2)::bigint;
-    run_id bigint;
-begin
-    perform amzmp._commit_soon('flow');
-    if exists (select from amzmp.flow_run r join amzmp.request q on q.account_id = r.account_id and q.flow_run_id = r.flow_run_id
-                where r.account_id = _task_flow.account_id and r.flow = wanted_flow and r.channel_id = wanted_channel and r.state = 'running') then
-        perform amzmp._log(account_id, wanted_channel, 'info', 'flow', wanted_flow, 'skipped: the run before is still at work');
-        return;
-    end if;
-    insert into amzmp.flow_run (account_id, flow, channel_id) values (_task_flow.account_id, wanted_flow, wanted_channel)
-    returning flow_run_id into run_id;
-    begin
-        execute format('select amzmp.%I($1, $2, $3)', '_flow_' || wanted_flow) using account_id, wanted_channel, run_id;
-    exception when others then
-        -- the run is over, and says why; the next one is due in its turn
-        update amzmp.flow_run r set state = 'failed', ended_at = clock_timestamp(), error = sqlerrm
-         where r.account_id = _task_flow.account_id and r.flow_run_id = run_id;
-        perform amzmp._log(account_id, wanted_channel, 'error', 'flow', wanted_flow, 'failed: ' || sqlerrm,
-            jsonb_build_object('sqlstate', sqlstate), run_id);
-        return;
-    end;
-    -- most runs find nothing to ask for, and looking into the log for their requests would cost more than they did
-    update amzmp.flow_run r set state = 'done', ended_at = clock_timestamp()
-     where r.account_id = _task_flow.account_id and r.flow_run_id = run_id and r.state = 'running'
-       and not exists (select from amzmp.request q where q.account_id = r.account_id and q.flow_run_id = r.flow_run_id);
-end
-$$;
-
--- Inner: close runs that have no request left.
-create function amzmp._end_flow_runs(account_id bigint, run_ids bigint[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
-    update amzmp.flow_run r
-       set state = 'done', ended_at = clock_timestamp(), requests = coalesce(done.requests, 0), refused = coalesce(done.refused, 0)
-      from unnest(run_ids) ended (flow_run_id)
-      left join (select (l.cause ->> 'flow_run')::bigint as flow_run_id, count(*)::integer as requests,
-                        count(*) filter (where l.outcome not in ('success', 'obsolete'))::integer as refused
-                   from amzmp.request_log l
-                  where l.account_id = _end_flow_runs.account_id and (l.cause ->> 'flow_run')::bigint = any (run_ids)
-                  group by 1) done using (flow_run_id)
-     where r.account_id = _end_flow_runs.account_id and r.flow_run_id = ended.flow_run_id and r.state = 'running'
-       and not exists (select from amzmp.request q where q.account_id = r.account_id and q.flow_run_id = r.flow_run_id);
-    end;
-create index request_log_flow_run on amzmp.request_log_default (account_id, ((cause ->> 'flow_run')::bigint))
-    where (cause ->> 'flow_run')::bigint is not null;
-
 create function amzmp._flow_housekeeping(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -286,7 +210,7 @@ begin
     perform amzmp._keep_log(account_id, 'request_log', 'finished_at', 'request_retention');
     perform amzmp._purge_bodies(account_id);
     perform amzmp._purge_consents(account_id);
-    delete from amzmp.flow_run r where r.account_id = _flow_housekeeping.account_id and r.started_at < now() - interval '30 days';
+    perform amzmp._purge_flow_runs(account_id, interval '30 days');
     with old as (
         delete from amzmp.brake_batch b
          where b.account_id = _flow_housekeeping.account_id and b.closed_at < now() - interval '30 days'
@@ -321,8 +245,8 @@ declare
         when exists (select from amzmp.request r where r.state = 'due' and r.not_before <= now() + interval '1 second'
                          and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests are due'
-        when until = 'settled' and exists (select from amzmp.task t where t.kind not in ('flow', 'clock'))
-            then 'tasks wait for their time: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t where t.kind not in ('flow', 'clock'))
+        when until = 'settled' and exists (select from amzmp.task t where t.kind not in ('flow', 'flows', 'clock'))
+            then 'tasks wait for their time: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t where t.kind not in ('flow', 'flows', 'clock'))
         when until = 'settled' and exists (select from amzmp.request r where r.state = 'due' and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests wait for their time'
         when until = 'settled' and exists (select from amzmp.feed f where f.open)

@@ -1,8 +1,10 @@
 -- flow_clock.sql
 -- When flows run: their frequencies, pg_cron's jobs, and the clock of mock accounts whose time runs faster.
 --
--- pg_cron marks a flow due for all accounts at once. For a mock account with time_scale > 1 minutes are too coarse: a task
--- of our own runners (kind clock) runs its flows at the same times of its own clock, and queues itself for the next.
+-- pg_cron marks a flow due for all accounts at once. Many accounts are cut into slices, each a task (kind flows) with a time of
+-- its own within the flow's period, so that their calls are spread evenly. For a mock account with time_scale > 1 minutes are
+-- too coarse: account_flow.next_at says when a flow is due by its own clock, and a task a flow (kind clock, of account 0) takes
+-- those that are due and queues itself for the next. Whatever the clock, the places go to _run_places (flow_run.sql) as a set.
 
 create table amzmp.flow_state (
     flow text primary key references amzmp.flow,
@@ -73,7 +75,13 @@ declare
     days integer[];
     months integer[];
     weekdays integer[];
+    step integer := case when every = '* * * * *' then 1 else substring(every from '^\*/([1-9]|[1-5][0-9]) \* \* \* \*$')::integer end;
 begin
+    -- every so many minutes of the hour: most flows, and the clocks of thousands of accounts ask
+    if step is not null then
+        return date_trunc('hour', since, 'UTC')
+               + interval '1 minute' * least((extract(minute from since at time zone 'UTC')::integer / step + 1) * step, 60);
+    end if;
     if cardinality(fields) is distinct from 5 then
         perform amzmp._fail('AZ202', format('"%s" is not a cron schedule', every), null,
             'Write minute, hour, day, month and weekday in UTC: */5 * * * * is each five minutes, 0 6 * * * each day at six.');
@@ -130,43 +138,80 @@ $$;
 select amzmp._expose('amzmp._set_frequency(text, text)', 'amzmp_admin',
     'How often a flow runs, as a cron schedule in UTC (minutes at the finest); null: its default. Call schedule() afterwards.');
 
--- Inner: where a flow is on and can run, for one account or (null) all.
-create function amzmp._flow_places(flow text, only_account bigint) returns table (account_id bigint, channel_id bigint)
+-- Inner: where among these accounts a flow is on and can run.
+create function amzmp._flow_places(flow text, account_ids bigint[]) returns setof amzmp.flow_place
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
-#variable_conflict use_column
 begin
     return query
     select a.account_id, a.channel_id
-      from amzmp.account_flow a
+      from unnest(account_ids) w (account_id)
+      join amzmp.account_flow a using (account_id)
       join amzmp.account x using (account_id)
       left join amzmp.channel c using (account_id, channel_id)
-     where a.flow = $1 and a.enabled and ($2 is null or a.account_id = $2) and x.active and x.state not in ('invalid', 'dropped')
+     where a.flow = _flow_places.flow and a.enabled and x.active and x.state not in ('invalid', 'dropped')
        and (a.channel_id = 0 or c.active)
        and not (a.flow = 'get_orders' and amzmp._orders_rest(a.account_id));
 end
 $$;
 
--- Inner: queue a flow's tasks where it is on, for one account or (null) all; spread by a hash of the account so that not all
--- fall at once.
-create function amzmp._mark(flow text, account_id bigint) returns bigint
+-- Inner: accounts that go by the server's clock and have a flow on, or one slice of them.
+create function amzmp._clock_accounts(flow text, slice integer, slices integer) returns bigint[]
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return array(
+        select distinct f.account_id
+          from amzmp.account_flow f
+          join amzmp.account a using (account_id)
+         where f.flow = _clock_accounts.flow and f.enabled and a.time_scale <= 1
+           and abs(hashint8(f.account_id)::bigint) % slices = slice);
+end
+$$;
+
+-- Inner: over how much time the accounts of a flow are spread: most of its period, as far as that can be seen from its
+-- schedule, else most of a minute. A few accounts are not spread.
+create function amzmp._flow_spread(every text) returns interval
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return case when exists (select from amzmp.account offset 20)
+                then coalesce(substring(every from '^\*/([2-9]|10) \* \* \* \*$')::integer, 1) * interval '48 s'
+                else interval '0' end;
+end
+$$;
+
+-- Inner: queue a flow where it is on and pg_cron is the clock. A slice has some fifty accounts; returns in how many places it is on.
+create function amzmp._mark(flow text) returns bigint
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-#variable_conflict use_column
 declare
-    marked bigint;
+    spread constant interval := amzmp._flow_spread((select s.every from amzmp.flow_schedule s where s.flow = _mark.flow));
+    places constant bigint := (select count(*) from amzmp._flow_places(flow, amzmp._clock_accounts(flow, 0, 1)));
+    slices constant integer := case when spread = interval '0' then 1 else least(places / 50 + 1, extract(epoch from spread)) end;
 begin
-    insert into amzmp.task (account_id, kind, subject, due_at)
-    select a.account_id, 'flow', $1 || '/' || a.channel_id,
-           now() + interval '1 millisecond' * (abs(hashint8(a.account_id)) % spread.ms)
-      from amzmp._flow_places($1, $2) a,
-           (select case when $2 is null and count(*) > 20 then 50000 else 1 end as ms from amzmp.account) spread
-    on conflict on constraint task_account_id_kind_subject_key do nothing;
-    get diagnostics marked = row_count;
-    if marked > 0 then
+    if places > 0 then
+        insert into amzmp.task (account_id, kind, subject, due_at)
+        select 0, 'flows', format('%s/%s/%s', flow, i, slices), now() + spread * i / slices
+          from generate_series(0, slices - 1) i
+        on conflict on constraint task_account_id_kind_subject_key do nothing;
         perform amzmp._wake();
     end if;
-    return marked;
+    return places;
+end
+$$;
+
+-- Inner, own runner: the turn of one slice. subject: flow/slice/slices.
+create function amzmp._task_flows(account_id bigint, subject text, argument jsonb) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    flow constant text := split_part(subject, '/', 1);
+begin
+    perform amzmp._commit_soon('flows');
+    perform amzmp._run_places(flow, array(
+        select p from amzmp._flow_places(flow,
+            amzmp._clock_accounts(flow, split_part(subject, '/', 2)::integer, split_part(subject, '/', 3)::integer)) p));
 end
 $$;
 
@@ -185,53 +230,123 @@ begin
     end if;
     insert into amzmp.flow_state (flow, marked_at, marked_by) values (f.flow, now(), caller)
     on conflict (flow) do update set marked_at = excluded.marked_at, marked_by = excluded.marked_by;
-    return amzmp._mark(f.flow, null);
+    return amzmp._mark(f.flow);
 end
 $$;
 select amzmp._expose('amzmp._mark_due(text)', 'amzmp_operator', 'What the pg_cron job of a flow calls: queues the flow for every account where it is on and that the caller may see.');
 
--- Inner: when a flow of a fast mock account falls due next, by our clock.
-create function amzmp._next_tick(a amzmp.account, flow text) returns timestamptz
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    begin atomic
-    select a.created_at + (amzmp._cron_next(s.every, amzmp._now(a.account_id)) - a.created_at) / a.time_scale::float8
-      from amzmp.flow_schedule s where s.flow = _next_tick.flow;
-    end;
+-- Inner: when a schedule strikes next for fast mock accounts, by our clock. Where there are many, each has a shift of its own.
+-- The schedule is read once a minute that some of them are in, which are few: they come here as their minutes strike.
+create function amzmp._next_ticks(every text, account_ids bigint[]) returns table (account_id bigint, next_at timestamptz)
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    spread constant interval := amzmp._flow_spread(every);
+begin
+    return query
+    with clock as materialized (
+        select a.account_id, a.created_at, a.time_scale::float8 as scale, x.shift,
+               date_trunc('minute', a.created_at + (now() - a.created_at) * a.time_scale::float8 - x.shift, 'UTC') as minute
+          from unnest(account_ids) w (account_id)
+          join amzmp.account a using (account_id)
+          cross join lateral (select spread * (abs(hashint8(a.account_id)::bigint) % 1000) / 1000 as shift) x
+         where a.active and a.time_scale > 1
+    ), strike as materialized (
+        select m.minute, amzmp._cron_next(every, m.minute) as at from (select distinct c.minute from clock c) m
+    )
+    -- a microsecond later, so that rounding does not make it the same minute once more
+    select c.account_id, c.created_at + (s.at + c.shift - c.created_at) / c.scale + interval '1 microsecond'
+      from clock c join strike s using (minute);
+end
+$$;
 
--- Inner: start the clock of a fast mock account for the flows that are on; others have none.
+-- Inner: start the clock of a fast mock account for the flows that are on; others have none. Whoever calls locks nothing that
+-- belongs to others: the account's own task puts it among them.
 create function amzmp._start_clock(account_id bigint) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-#variable_conflict use_column
 begin
-    insert into amzmp.task (account_id, kind, subject, due_at)
-    select distinct a.account_id, 'clock', f.flow, amzmp._next_tick(a, f.flow)
-      from amzmp.account a
-      join amzmp.account_flow f using (account_id)
-     where a.account_id = $1 and a.time_scale > 1 and a.active and f.enabled
-    on conflict on constraint task_account_id_kind_subject_key do nothing;
-    if found then
-        perform amzmp._wake();
+    if exists (select from amzmp.account a where a.account_id = _start_clock.account_id and a.time_scale > 1 and a.active) then
+        perform amzmp._add_task(account_id, 'clock', '', null, now(), '{}');
     end if;
 end
 $$;
 
--- Inner, own runner: a tick of that clock.
-create function amzmp._task_clock(account_id bigint, subject text, argument jsonb) returns void
+-- Inner: the clock of a flow strikes at that time, or sooner.
+create function amzmp._set_clock(flow text, at timestamptz) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if at is not null then
+        perform amzmp._add_task(0, 'clock', flow, null, at, '{}');
+    end if;
+end
+$$;
+
+-- Inner: the flow's turn has come for these fast accounts; returns when the next of all has its turn. A place that somebody is
+-- just switching is left to the next tick, and ticks that come thick are taken together.
+create function amzmp._tick(flow text) returns timestamptz
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
-    a amzmp.account;
+    most constant integer := 500;
+    every constant text := (select s.every from amzmp.flow_schedule s where s.flow = _tick.flow);
+    longest_pause constant interval := interval '0.2 s';
+    due constant amzmp.flow_place[] := array(
+        select row(f.account_id, f.channel_id)::amzmp.flow_place
+          from amzmp.account_flow f
+         where f.flow = _tick.flow and f.next_at <= now()
+         order by f.next_at
+         limit most
+           for update skip locked);
+    account_ids constant bigint[] := array(select distinct d.account_id from unnest(due) d);
+    soonest timestamptz;
+    coming timestamptz;
+begin
+    with moved as (
+        update amzmp.account_flow f
+           set next_at = case when f.enabled then n.next_at end
+          from unnest(due) d
+          left join amzmp._next_ticks(every, account_ids) n using (account_id)
+         where (f.account_id, f.channel_id, f.flow) = (d.account_id, d.channel_id, _tick.flow)
+        returning f.next_at
+    )
+    select min(m.next_at) into soonest from moved m;
+    perform amzmp._run_places(flow, array(
+        select p from amzmp._flow_places(flow, account_ids) p join unnest(due) d using (account_id, channel_id)));
+    coming := (select min(f.next_at) from amzmp.account_flow f where f.flow = _tick.flow and f.next_at is not null);
+    if cardinality(due) < most then
+        coming := case when coming is not null then greatest(coming, now() + least((soonest - now()) / 4, longest_pause)) end;
+    end if;
+    return coming;
+end
+$$;
+
+-- Inner, own runner: a tick of a flow (account 0), or an account whose clock starts.
+create function amzmp._task_clock(account_id bigint, subject text, argument jsonb) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    flows bigint;
 begin
     perform amzmp._commit_soon('clock');
-    select x.* into a from amzmp.account x
-     where x.account_id = $1 and x.active and x.time_scale > 1
-       and exists (select from amzmp.account_flow f where f.account_id = $1 and f.flow = $2 and f.enabled);
-    if a.account_id is not null then
-        perform amzmp._task_flow(p.account_id, $2 || '/' || p.channel_id, '{}') from amzmp._flow_places($2, $1) p;
-        perform amzmp._add_task($1, 'clock', $2, null, amzmp._next_tick(a, $2), '{}');
+    if account_id = 0 then
+        perform amzmp._set_clock(subject, amzmp._tick(subject));
+        return;
     end if;
+    with begun as (
+        update amzmp.account_flow f
+           set next_at = n.next_at
+          from (select distinct s.every from amzmp.flow_schedule s) e
+          cross join lateral amzmp._next_ticks(e.every, array[_task_clock.account_id]) n
+          join amzmp.flow_schedule s using (every)
+         where f.account_id = _task_clock.account_id and f.flow = s.flow and f.enabled
+        returning f.flow, f.next_at
+    )
+    select count(amzmp._set_clock(x.flow, x.at)) into flows
+      from (select b.flow, min(b.next_at) as at from begun b group by b.flow) x;
 end
 $$;
 

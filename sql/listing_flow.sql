@@ -40,6 +40,31 @@ begin
 end
 $$;
 
+-- In which channels of these accounts something is between two steps.
+create function amzmp._due_send_products(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select c.account_id, c.channel_id
+    from unnest(account_ids) as a (id)
+    join amzmp.channel as c
+        on c.account_id = a.id
+    where exists (
+        select
+        from amzmp.listing as l
+        where (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
+            and (l.state in ('queued', 'rejected') and l.wanted
+                or l.state in ('queued', 'pending') and l.read_due_at < now() - interval '10 minutes')
+    );
+end
+$$;
+
 create function amzmp._flow_send_products(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql
@@ -78,6 +103,25 @@ $$;
 
 comment on function amzmp._flow_send_products(bigint, bigint, bigint) is 'Inner: the flow send_products: whatever fell between two steps of a publication.';
 
+-- Which of these accounts have a price or details to send.
+create function amzmp._due_send_updated_product_price(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.listing as l where l.account_id = a.id and l.price_differs)
+        or exists (select from amzmp.listing as l where l.account_id = a.id and l.details_differ)
+        or exists (select from amzmp.listing_content as d where d.account_id = a.id and d.differs);
+end
+$$;
+
 create function amzmp._flow_send_updated_product_price(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql
@@ -105,6 +149,32 @@ $$;
 
 comment on function amzmp._flow_send_updated_product_price(bigint, bigint, bigint) is 'Inner: the flow send_updated_product_price: what amzmp.price_diff and details_diff show.';
 
+-- Which of these accounts have stock to send, or something sent that stock may have to overtake.
+create function amzmp._due_send_updated_product_stock(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.inventory as i where i.account_id = a.id and i.quantity_differs)
+        or exists (
+            select from amzmp.feed_message as m where m.account_id = a.id and (m.result is null or m.result = 'unknown') and m.sku is not null
+        )
+        or exists (
+            select
+            from amzmp.request as r
+            where (r.account_id, r.operation, r.state) = (a.id, 'patchListingsItem', 'due')
+                and r.priority > 20
+        );
+end
+$$;
+
 create function amzmp._flow_send_updated_product_stock(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql
@@ -128,6 +198,31 @@ end
 $$;
 
 comment on function amzmp._flow_send_updated_product_stock(bigint, bigint, bigint) is 'Inner: the flow send_updated_product_stock: what amzmp.stock_diff shows.';
+
+-- Which of these accounts may have offers to take away.
+create function amzmp._due_send_delete_products(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.listing as l where l.account_id = a.id and l.listed and not l.wanted)
+        or exists (
+            select
+            from amzmp.channel as c
+            where c.account_id = a.id
+                and not c.dropped
+                and amzmp._setting_text(c.account_id, c.channel_id, 'on_remove') = 'delete'
+        )
+        and exists (select from amzmp.product as p where p.account_id = a.id and p.gone);
+end
+$$;
 
 /*
  * Products that left the shop have quantity 0 at Amazon by recompute, once the brake let it pass. Where on_remove says

@@ -138,6 +138,29 @@ begin
 end
 $$;
 
+-- Which of these accounts have a change to look for.
+create function amzmp._due_measure_lag(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (
+        select
+        from amzmp.lag_sample as s
+        where s.account_id = a.id
+            and s.seen_at is null
+            and s.accepted_at > now() - interval '1 hour'
+    );
+end
+$$;
+
 /*
  * Look at what changed last: of each channel and facet the youngest value that was not seen yet, and those that were
  * looked at before. What another value has replaced since is never seen.

@@ -79,6 +79,24 @@ $$;
 select amzmp._expose('amzmp._schedule_report(text, text, interval, interval, jsonb)', 'amzmp_operator',
     'Ask for a report of a channel or an account again and again, each going back as far as span where the type has a range of time. Null instead of the interval ends it.');
 
+-- Which of these accounts have a report due.
+create function amzmp._due_get_reports(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select distinct s.account_id, 0::bigint
+    from amzmp.report_schedule as s
+    where s.account_id = any (account_ids)
+        and s.next_at <= now();
+end
+$$;
+
 create function amzmp._flow_get_reports(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql

@@ -129,6 +129,25 @@ begin
 end
 $$;
 
+-- Which of these accounts have a source that is due later than its setting says.
+create function amzmp._due_rescan(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select distinct s.account_id, 0::bigint
+    from amzmp.source as s
+    where s.account_id = any (account_ids)
+        and s.state <> 'held'
+        and s.rescan_due > now() + amzmp._setting_interval(s.account_id, s.channel_id, 'rescan_interval');
+end
+$$;
+
 -- Comparing is due by each source's own time; this brings it forward where rescan_interval was shortened since.
 create function amzmp._flow_rescan(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp

@@ -132,7 +132,7 @@ create function amzmp._commit_soon(kind text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    if kind in ('flow', 'clock') then
+    if kind in ('flow', 'flows', 'clock') then
         perform set_config('synchronous_commit', 'off', true);
     end if;
 end

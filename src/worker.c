@@ -104,7 +104,7 @@ worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryCon
 void
 worker_forget_stale_plans(void)
 {
-	static const char *const growing[] = {"request", "product", "listing", "inventory"};
+	static const char *const growing[] = {"request", "product", "listing", "inventory", "account_flow", "flow_run"};
 	static BlockNumber planned_for[lengthof(growing)] = {0};
 	Oid schema = get_namespace_oid("amzmp", true);
 	bool stale = false;
