@@ -214,11 +214,13 @@ $$;
 
 -- Inner: Amazon's clock as an account sees it. time_scale changes are rare, so the scaled clock starts at the account's birth.
 create function amzmp._now(account_id bigint) returns timestamptz
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    begin atomic
-    select case when a.time_scale = 1 then now() else a.created_at + (now() - a.created_at) * a.time_scale::float8 end
-      from amzmp.account a where a.account_id = _now.account_id;
-    end;
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return (select case when a.time_scale = 1 then now() else a.created_at + (now() - a.created_at) * a.time_scale::float8 end
+              from amzmp.account a where a.account_id = _now.account_id);
+end
+$$;
 
 -- A time as Amazon wants it: UTC, whole seconds.
 create function amzmp._iso_time(at timestamptz) returns text

@@ -9,11 +9,13 @@ create index request_log_bodies on amzmp.request_log_default (account_id, finish
 
 -- Inner: does an account keep the bodies of an operation?
 create function amzmp._keeps_bodies(account_id bigint, operation text) returns boolean
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
-    begin atomic
-    select coalesce(amzmp._setting_bool(account_id, 0, 'keep_bodies'), false)
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return coalesce(amzmp._setting_bool(account_id, 0, 'keep_bodies'), false)
        and exists (select from amzmp.operation o where o.name = _keeps_bodies.operation and not o.secret);
-    end;
+end
+$$;
 
 -- Inner: seal what is about to be sent, or was answered. purpose: sent_body or answer_body.
 create function amzmp._seal_body(body text, purpose text, account_id bigint, request_id bigint) returns bytea

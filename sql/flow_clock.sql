@@ -169,15 +169,15 @@ begin
 end
 $$;
 
--- Inner: over how much time the accounts of a flow are spread: most of its period, as far as that can be seen from its
--- schedule, else most of a minute. A few accounts are not spread.
+-- Inner: over how much time the accounts of a flow are spread: most of its period where that is some minutes, a part of the hour
+-- where it names a minute, else most of a minute. A few accounts are not spread.
 create function amzmp._flow_spread(every text) returns interval
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    return case when exists (select from amzmp.account offset 20)
-                then coalesce(substring(every from '^\*/([2-9]|10) \* \* \* \*$')::integer, 1) * interval '48 s'
-                else interval '0' end;
+    return case when not exists (select from amzmp.account offset 20) then interval '0'
+                when every ~ '^[0-9]+ ' then interval '24 minutes'
+                else coalesce(substring(every from '^\*/([2-9]|[1-5][0-9]) \* \* \* \*$')::integer, 1) * interval '48 s' end;
 end
 $$;
 

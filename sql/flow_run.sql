@@ -173,8 +173,10 @@ $$;
 
 -- Inner: close runs that have no request left.
 create function amzmp._end_flow_runs(account_id bigint, run_ids bigint[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+begin
     update amzmp.flow_run r
        set state = 'done', ended_at = clock_timestamp(), requests = coalesce(done.requests, 0), refused = coalesce(done.refused, 0)
       from unnest(run_ids) ended (flow_run_id)
@@ -185,7 +187,8 @@ create function amzmp._end_flow_runs(account_id bigint, run_ids bigint[]) return
                   group by 1) done using (flow_run_id)
      where r.account_id = _end_flow_runs.account_id and r.flow_run_id = ended.flow_run_id and r.state = 'running'
        and not exists (select from amzmp.request q where q.account_id = r.account_id and q.flow_run_id = r.flow_run_id);
-    end;
+end
+$$;
 create index request_log_flow_run on amzmp.request_log_default (account_id, ((cause ->> 'flow_run')::bigint))
     where (cause ->> 'flow_run')::bigint is not null;
 

@@ -482,14 +482,16 @@ $$;
 
 -- Inner: were orders polled so lately that, with notifications that are believed, this poll can be left out?
 create function amzmp._orders_rest(account_id bigint) returns boolean
-    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
-    select exists (
+begin
+    return exists (
         select from amzmp.subscription s
         join amzmp.order_cursor c on c.account_id = s.account_id
         where s.account_id = _orders_rest.account_id and s.type = 'ORDER_CHANGE' and s.trusted and s.state = 'active'
           and c.watermark is not null
           and amzmp._now(s.account_id) < c.window_started_at + amzmp._setting_interval(s.account_id, 0, 'order_poll_rest') - interval '30 s');
+end
 $$;
 
 create function amzmp._notification_health() returns table (check_name text, state text, detail text, remedy text)

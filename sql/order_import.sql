@@ -88,15 +88,17 @@ $$;
 -- Ask for the first page of a window. Times go to Amazon in UTC with seconds.
 create function amzmp._search_orders(account_id bigint, window_id bigint, since timestamptz, marketplaces text[],
     detail integer, cause jsonb) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-    select amzmp._enqueue(_search_orders.account_id, 'searchOrders',
+begin
+    perform amzmp._enqueue(_search_orders.account_id, 'searchOrders',
         jsonb_strip_nulls(jsonb_build_object(
             'lastUpdatedAfter', amzmp._iso_time(since),
             'marketplaceIds', to_jsonb(marketplaces),
             'includedData', amzmp._order_data_sets(detail),
             'maxResultsPerPage', 100)),
         null, '_handle_search_orders', null, 30, now(), 0, 'orders', window_id::text, cause);
+end
 $$;
 
 /*
@@ -176,9 +178,10 @@ $$;
 
 -- Orders that were read with too little data are asked for again, one by one, a few a poll.
 create function amzmp._complete_orders(account_id bigint, cause jsonb) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-    select amzmp._request_order(o.account_id, o.amazon_order_id, _complete_orders.cause)
+begin
+    perform amzmp._request_order(o.account_id, o.amazon_order_id, _complete_orders.cause)
     from amzmp.orders o
     where o.account_id = _complete_orders.account_id and not o.complete
       and not exists (
@@ -186,6 +189,7 @@ create function amzmp._complete_orders(account_id bigint, cause jsonb) returns v
           where r.account_id = o.account_id and r.subject_kind = 'order' and r.subject = o.amazon_order_id)
     order by o.purchased_at desc
     limit 20;
+end
 $$;
 
 create function amzmp._fetch_order(account text, amazon_order_id text) returns bigint

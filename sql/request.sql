@@ -155,16 +155,22 @@ comment on column amzmp.request_log.finished_at is 'When it was finished.';
 create function amzmp._enqueue(account_id bigint, operation text, params jsonb, body jsonb, handler text, render text,
     priority integer, not_before timestamptz, channel_id bigint, subject_kind text, subject text, cause jsonb)
     returns bigint
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
-    select amzmp._wake();
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_column
+declare
+    id bigint;
+begin
+    perform amzmp._wake();
     insert into amzmp.request (account_id, operation, params, body, handler, render, priority, not_before, channel_id,
                                subject_kind, subject, cause)
     values (_enqueue.account_id, _enqueue.operation, coalesce(_enqueue.params, '{}'), _enqueue.body, _enqueue.handler,
             _enqueue.render, coalesce(_enqueue.priority, 100), coalesce(_enqueue.not_before, now()),
             coalesce(_enqueue.channel_id, 0), _enqueue.subject_kind, _enqueue.subject, _enqueue.cause)
-    returning request_id;
-    end;
+    returning request_id into id;
+    return id;
+end
+$$;
 
 -- Inner: a handler that cannot be called is refused now, not when the answer is there.
 create function amzmp._check_handler(handler regproc) returns void

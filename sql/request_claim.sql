@@ -57,15 +57,18 @@ $$;
 -- Inner, sender: the secrets of an account's token request, opened.
 create function amzmp._token_context(account_id bigint)
     returns table (token_endpoint text, client_id text, client_secret text, refresh_token text)
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return query
     select a.token_endpoint, p.client_id,
            amzmp._open(p.client_secret, 'client_secret', 'application:' || p.application_id),
            amzmp._open(a.refresh_token, 'refresh_token', 'account:' || a.account_id)
       from amzmp.account a
       join amzmp.application p using (application_id)
      where a.account_id = _token_context.account_id;
-    end;
+end
+$$;
 
 -- Inner: the bodies of a set of claimed requests, by their render function.
 create function amzmp._render(render_function text, claimed amzmp.request[]) returns amzmp.rendered[]
@@ -132,7 +135,8 @@ begin
 end
 $$;
 
--- Inner, sender: take up to `most` due requests of a lane. Committed before anything is sent.
+-- Inner, sender: take up to `most` due requests of a lane. Committed before anything is sent; on the disk before anything is sent
+-- that writes. What only reads is asked once more if a crash of the server takes its claim back.
 create function amzmp._claim(account_id bigint, operation text, most integer)
     returns table (request_id bigint, attempt integer, max_attempts integer, params jsonb, body text)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -144,6 +148,9 @@ declare
     render_function text;
     keep boolean := amzmp._keeps_bodies(account_id, operation);
 begin
+    if exists (select from amzmp.operation x where x.name = _claim.operation and x.reads) then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     if keep then
         perform amzmp._keep_sent(_claim.account_id, array_agg(row(c.request_id, c.params, c.body)::amzmp.rendered))
            from unnest(claimed) c where c.render is null;

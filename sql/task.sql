@@ -95,8 +95,11 @@ create function amzmp._task_lease() returns interval
 
 -- Inner: claim the next due task of a role (NULL = ours).
 create function amzmp._claim_task(run_as name) returns amzmp.task
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    claimed amzmp.task;
+begin
     with picked as (
         select t.account_id, t.task_id from amzmp.task t
          where coalesce(t.run_as, '') = coalesce(_claim_task.run_as, '') and t.due_at <= now()
@@ -108,8 +111,10 @@ create function amzmp._claim_task(run_as name) returns amzmp.task
            runner_pid = pg_backend_pid()
       from picked p, lease
      where t.account_id = p.account_id and t.task_id = p.task_id
-    returning t.*;
-    end;
+    returning t.* into claimed;
+    return claimed;
+end
+$$;
 
 -- Inner: is a runner of that process id at work? (From shared memory.)
 create function amzmp._runner_lives(pid integer) returns boolean
@@ -126,13 +131,14 @@ create function amzmp._recover_tasks() returns void
      where t.due_at = t.leased_until and not amzmp._runner_lives(t.runner_pid);
     end;
 
--- Inner: flows and clocks of thousands of accounts must not wait for the disk one by one. What a crash of the server takes
--- back of them is done again, and whatever led to a call was written before the call: its claim waits for the disk.
+-- Inner: flows, clocks and answers of thousands of accounts must not wait for the disk one by one. What a crash of the server
+-- takes back of them is done again (an answer is still parked then), and whatever led to a call that writes was written before
+-- the call: its claim waits for the disk.
 create function amzmp._commit_soon(kind text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    if kind in ('flow', 'flows', 'clock') then
+    if kind in ('flow', 'flows', 'clock', 'apply') then
         perform set_config('synchronous_commit', 'off', true);
     end if;
 end
@@ -185,16 +191,21 @@ $$;
 select amzmp._expose('amzmp._next_task(boolean)', 'public', 'User runners: the calling role''s next piece of work, as statements.');
 
 create function amzmp._finish_task(account_id bigint, task_id bigint) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
     -- the claim made due_at the end of the lease; another one means that it was asked for again meanwhile
     delete from amzmp.task t
      where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at = t.leased_until
        and coalesce(nullif(t.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller();
+    if found then
+        return;
+    end if;
     update amzmp.task t set attempt = 0, last_error = null, leased_until = null
      where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id
        and coalesce(nullif(t.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller();
-    end;
+end
+$$;
 select amzmp._expose('amzmp._finish_task(bigint, bigint)', 'public', 'User runners: the calling role''s task is done.');
 
 create function amzmp._fail_task(account_id bigint, task_id bigint, error_state text, error_text text) returns void
