@@ -164,7 +164,10 @@ begin
     set state = case when fatal then 'fatal' else 'processed' end,
         processed_at = now(),
         amazon_result_id = status ->> 'resultFeedDocumentId',
-        tries = 0
+        tries = 0,
+        -- its report, which may come after all, is not judged yet
+        accepted = case when fatal then x.accepted end,
+        refused = case when fatal then x.refused end
     where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id)
     returning x.* into feed;
     if feed.amazon_result_id is not null then

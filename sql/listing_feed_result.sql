@@ -4,8 +4,8 @@
  */
 
 /*
- * The report is judged first, then its verdicts are applied in portions. Stock that is being sent past the feed is
- * waited for: what Amazon has after both is known only when both have ended.
+ * The report is judged first, which notes how many messages were refused; then its verdicts are applied in portions.
+ * Stock that is being sent past the feed is waited for: what Amazon has after both is known only when both have ended.
  */
 create function amzmp._apply_listings_report(feed amzmp.feed)
     returns interval
@@ -17,13 +17,7 @@ as $$
 declare
     portion constant integer := 1000;
 begin
-    if exists (
-        select
-        from amzmp.feed_message as m
-        where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
-            and m.code is null
-            and (m.result is null or m.result = 'unknown')
-    ) then
+    if feed.refused is null then
         perform amzmp._judge_messages(feed,
             convert_from(amzmp._read_document(feed.account_id, feed.result_document_id), 'UTF8')::jsonb);
         return interval '0';
@@ -35,7 +29,7 @@ begin
         select
         from amzmp.feed_message as m
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
-            and m.ended_at is null
+            and (m.result is null or m.result = 'unknown')
     ) then
         return interval '1 second';
     end if;
@@ -44,8 +38,9 @@ end
 $$;
 
 /*
- * Note what the report says about each message, in code and message; a message without an error was accepted. An error
- * that names no message is about all of them, if the report counts none as accepted. code '' means accepted.
+ * Note what the report says of messages that were refused, in code and message, and how many they are; one without an
+ * error was accepted, and is not touched yet. An error that names no message is about all of them, if the report counts
+ * none as accepted.
  */
 create function amzmp._judge_messages(feed amzmp.feed, report jsonb)
     returns void
@@ -60,8 +55,8 @@ begin
         perform amzmp._keep_message_issues(feed, report);
     end if;
     with issue as materialized (
-        select (e.issue ->> 'messageId')::integer as message_id, e.issue ->> 'sku' as sku, e.issue ->> 'code' as code,
-            e.issue ->> 'message' as message, e.position
+        select (e.issue ->> 'messageId')::integer as message_id, e.issue ->> 'sku' as sku,
+            coalesce(nullif(e.issue ->> 'code', ''), 'ERROR') as code, e.issue ->> 'message' as message, e.position
         from jsonb_array_elements(coalesce(report -> 'issues', '[]')) with ordinality as e (issue, position)
         where e.issue ->> 'severity' = 'ERROR'
     ), whole as (
@@ -77,16 +72,23 @@ begin
         join issue as i on i.message_id = m.message_id or i.message_id is null and i.sku = m.sku
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
         order by m.message_id, i.position
+    ), refused as (
+        update amzmp.feed_message as m
+        set code = coalesce(v.code, w.code),
+            message = coalesce(v.message, w.message)
+        from amzmp.feed_message as n
+        left join verdict as v on v.message_id = n.message_id
+        left join whole as w on true
+        where (n.account_id, n.feed_id) = (feed.account_id, feed.feed_id)
+            and (m.account_id, m.feed_id, m.message_id) = (n.account_id, n.feed_id, n.message_id)
+            and coalesce(v.code, w.code) is not null
+        returning 1
     )
-    update amzmp.feed_message as m
-    set code = coalesce(v.code, w.code, case when coalesce(v.message, w.message) is null then '' else 'ERROR' end),
-        message = coalesce(v.message, w.message),
-        ended_at = null
-    from amzmp.feed_message as n
-    left join verdict as v on v.message_id = n.message_id
-    left join whole as w on true
-    where (n.account_id, n.feed_id) = (feed.account_id, feed.feed_id)
-        and (m.account_id, m.feed_id, m.message_id) = (n.account_id, n.feed_id, n.message_id);
+    update amzmp.feed as f
+    set refused = r.number,
+        accepted = f.messages - r.number
+    from (select count(*) as number from refused) as r
+    where (f.account_id, f.feed_id) = (feed.account_id, feed.feed_id);
 end
 $$;
 
@@ -107,15 +109,21 @@ declare
     skus text[];
     doubtful text[];
 begin
+    -- message by message from the first: the rest of the feed is not even looked at
     landed := array(
         select m
         from amzmp.feed_message as m
-        left join amzmp.inventory as i
-            on (i.account_id, i.sku, i.fulfillment_channel) = (m.account_id, m.sku, 'DEFAULT') and m.quantity is not null
+        left join lateral (
+            select o.in_flight_request
+            from amzmp.inventory as o
+            where (o.account_id, o.sku, o.fulfillment_channel) = (m.account_id, m.sku, 'DEFAULT')
+                and m.quantity is not null
+            offset 0
+        ) as i on true
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
-            and m.ended_at is null
-            and not (i.in_flight_request is not null and amzmp._in_flight(i.account_id, i.in_flight_request, '{}'))
-        order by m.sku
+            and (m.result is null or m.result = 'unknown')
+            and not (i.in_flight_request is not null and amzmp._in_flight(m.account_id, i.in_flight_request, '{}'))
+        order by m.message_id
         limit most
     );
     skus := array(select m.sku from unnest(landed) as m);
@@ -128,15 +136,16 @@ begin
     doubtful := doubtful || amzmp._not_for_sale(feed, skus);
     perform amzmp._judge_messages_facets(feed.account_id, landed);
     update amzmp.feed_message as m
-    set result = case l.code when '' then 'accepted' else 'refused' end,
-        code = nullif(l.code, ''),
+    set result = case when m.code is null then 'accepted' else 'refused' end,
         ended_at = now()
     from unnest(landed) as l
     where (m.account_id, m.feed_id, m.message_id) = (l.account_id, l.feed_id, l.message_id);
     perform amzmp._after_write(feed.account_id, skus, '{}');
-    perform amzmp._look(feed.account_id, feed.channel_id, array(select distinct d.sku from unnest(doubtful) as d (sku)), now(),
-        feed.cause);
-    perform amzmp._plan_sends(feed.account_id, skus);
+    if doubtful <> '{}' then
+        perform amzmp._look(feed.account_id, feed.channel_id, array(select distinct d.sku from unnest(doubtful) as d (sku)), now(),
+            feed.cause);
+    end if;
+    perform amzmp._plan_sends(feed.account_id, amzmp._still_differing(feed.account_id, skus));
     return cardinality(skus);
 end
 $$;
@@ -153,22 +162,25 @@ create function amzmp._not_for_sale(feed amzmp.feed, skus text[])
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    odd constant amzmp.listing[] := array(
+        select l
+        from amzmp.listing as l
+        where (l.account_id, l.channel_id) = (feed.account_id, feed.channel_id)
+            and l.sku = any (skus)
+            and not (l.wanted and l.listed)
+    );
 begin
+    if odd = '{}' then
+        return '{}';
+    end if;
     perform amzmp._enter(feed.account_id, array(
             select (l.channel_id, l.sku, 'pending', 'a feed that was under way may have brought it back', null)::amzmp.new_state
-            from unnest(skus) as s (sku)
-            join amzmp.listing as l
-                on (l.account_id, l.channel_id, l.sku) = (feed.account_id, feed.channel_id, s.sku)
+            from unnest(odd) as l
             where l.state = 'removed'
                 and not l.wanted
         ));
-    return array(
-        select l.sku
-        from unnest(skus) as s (sku)
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id, l.sku) = (feed.account_id, feed.channel_id, s.sku)
-        where not (l.wanted and l.listed)
-    );
+    return array(select l.sku from unnest(odd) as l);
 end
 $$;
 
@@ -184,24 +196,27 @@ as $$
 declare
     doubtful text[];
 begin
-    with changed as (
-        update amzmp.listing as l
-        set submitted_price = case when v.newer then l.submitted_price else m.price end,
-            submitted_price_at = case when v.newer then l.submitted_price_at else now() end,
-            submitted_price_request = case when v.newer then l.submitted_price_request else feed.feed_id end,
-            remote_price = case when not v.newer then m.price end,
-            remote_terms = coalesce(m.terms, l.remote_terms)
+    with accepted as (
+        select m.channel_id, m.sku, m.price, m.terms
         from unnest(landed) as m
-        join amzmp.listing as b on (b.account_id, b.channel_id, b.sku) = (m.account_id, m.channel_id, m.sku)
-        cross join lateral (
-            select coalesce(b.submitted_price_at >= feed.submitted_at, false) or b.in_flight_price is not null as newer
-        ) as v
         where m.price is not null
-            and m.code = ''
-            and (l.account_id, l.channel_id, l.sku) = (b.account_id, b.channel_id, b.sku)
-        returning l.sku, v.newer
+            and m.code is null
+    ), changed as (
+        update amzmp.listing as l
+        set submitted_price = case when l.submitted_price_at >= feed.submitted_at or l.in_flight_price is not null
+                then l.submitted_price else a.price end,
+            submitted_price_at = case when l.submitted_price_at >= feed.submitted_at or l.in_flight_price is not null
+                then l.submitted_price_at else now() end,
+            submitted_price_request = case when l.submitted_price_at >= feed.submitted_at or l.in_flight_price is not null
+                then l.submitted_price_request else feed.feed_id end,
+            remote_price = case when l.submitted_price_at >= feed.submitted_at or l.in_flight_price is not null
+                then null else a.price end,
+            remote_terms = coalesce(a.terms, l.remote_terms)
+        from accepted as a
+        where (l.account_id, l.channel_id, l.sku) = (feed.account_id, a.channel_id, a.sku)
+        returning l.sku, l.submitted_price_request
     )
-    select array(select c.sku from changed as c where c.newer) into doubtful;
+    select array(select c.sku from changed as c where c.submitted_price_request is distinct from feed.feed_id) into doubtful;
     return doubtful;
 end
 $$;
@@ -237,7 +252,7 @@ begin
             select m.overtaken_by is not null or coalesce(b.submitted_quantity_at >= taken_at, false) as newer
         ) as v
         where m.quantity is not null
-            and m.code = ''
+            and m.code is null
             and (i.account_id, i.sku, i.fulfillment_channel) = (b.account_id, b.sku, b.fulfillment_channel)
         returning i.sku, v.newer
     )
@@ -260,7 +275,7 @@ begin
     using unnest(landed) as m
     where p.account_id = _judge_messages_facets.account_id
         and p.subject = m.sku
-        and m.code = ''
+        and m.code is null
         and (p.kind = 'price' and p.channel_id = m.channel_id and m.price is not null
             or p.kind = 'stock' and p.channel_id = 0 and m.quantity is not null);
 
@@ -268,12 +283,12 @@ begin
     from (
         select 'price' as kind, m.channel_id, m.sku, m.code, m.message
         from unnest(landed) as m
-        where m.code <> ''
+        where m.code is not null
             and m.price is not null
         union all
         select 'stock', 0, m.sku, m.code, m.message
         from unnest(landed) as m
-        where m.code <> ''
+        where m.code is not null
             and m.quantity is not null
             and m.price is null
     ) as f;

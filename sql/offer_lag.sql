@@ -108,7 +108,7 @@ begin
         cross join lateral (
             values ('price', m.sku, m.price), ('stock', m.sku, m.quantity::numeric)
         ) as x (facet, sku, value)
-        where m.code = ''
+        where m.code is null
             and x.value is not null
     ) as v
     left join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (feed.account_id, feed.channel_id, v.sku)

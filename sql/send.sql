@@ -104,6 +104,66 @@ begin
 end
 $$;
 
+-- Those of these SKUs that have something to send. Cheaper than planning all of them where few have.
+create function amzmp._still_differing(account_id bigint, skus text[])
+    returns text[]
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return array(
+        select k.sku
+        from amzmp.channel as c
+        cross join unnest(_still_differing.skus) as k (sku)
+        cross join lateral (
+            select o.price_differs, o.details_differ
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
+            offset 0 -- SKU by SKU, see _due_sends
+        ) as l
+        where c.account_id = _still_differing.account_id
+            and (l.price_differs or l.details_differ)
+        union
+        select k.sku
+        from amzmp.channel as c
+        cross join unnest(_still_differing.skus) as k (sku)
+        cross join lateral (
+            select
+            from amzmp.listing_content as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
+                and o.differs
+            limit 1
+        ) as d
+        where c.account_id = _still_differing.account_id
+        union
+        select k.sku
+        from unnest(_still_differing.skus) as k (sku)
+        cross join lateral (
+            select
+            from amzmp.fulfillment as o
+            where (o.account_id, o.sku) = (_still_differing.account_id, k.sku)
+                and o.differs
+            offset 0
+        ) as f
+        union
+        select k.sku
+        from unnest(_still_differing.skus) as k (sku)
+        cross join lateral (
+            select o.desired_quantity, o.quantity_differs
+            from amzmp.inventory as o
+            where (o.account_id, o.sku) = (_still_differing.account_id, k.sku)
+            offset 0
+        ) as i
+        left join amzmp._stock_in_feeds(_still_differing.account_id, _still_differing.skus) as s using (sku)
+        where i.quantity_differs
+            or i.desired_quantity < s.ceiling
+    );
+end
+$$;
+
 /*
  * What has to be sent for these SKUs, and how urgently: one row per listing. Priorities: 10 sold out, 20 less stock,
  * 30 more or unknown stock, 40 price, 50 details, 55 content. finished are requests that are being completed and no longer count.

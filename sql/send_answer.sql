@@ -237,7 +237,7 @@ begin
                 and jsonb_array_length(coalesce(a.body -> 'issues', '[]')) > 0
         ));
     perform amzmp._after_write(account_id, skus, finished);
-    perform amzmp._plan_sends(account_id, skus, null, finished);
+    perform amzmp._plan_sends(account_id, amzmp._still_differing(account_id, skus), null, finished);
 end
 $$;
 

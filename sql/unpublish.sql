@@ -7,7 +7,7 @@
  */
 
 /*
- * What follows from any write or reading.
+ * What follows from any write or reading. Almost all offers are as they should be, and cost no more than being looked at.
  */
 create function amzmp._after_write(account_id bigint, skus text[], finished bigint[])
     returns void
@@ -18,11 +18,27 @@ create function amzmp._after_write(account_id bigint, skus text[], finished bigi
 as $$
 #variable_conflict use_column
 declare
+    unsettled constant text[] := array(
+        select l.sku
+        from amzmp.channel as c
+        cross join unnest(_after_write.skus) as s (sku)
+        cross join lateral (
+            select o.sku, o.wanted, o.step, o.state
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, s.sku)
+            offset 0 -- SKU by SKU, see _due_sends
+        ) as l
+        where c.account_id = _after_write.account_id
+            and (not l.wanted or l.step is not null or l.state in ('pending', 'off_sale', 'deactivated'))
+    );
     open record;
     back amzmp.new_state[];
 begin
-    perform amzmp._settle_unwanted(account_id, skus, finished);
-    perform amzmp._advance_steps(account_id, skus);
+    if unsettled = '{}' then
+        return;
+    end if;
+    perform amzmp._settle_unwanted(account_id, unsettled, finished);
+    perform amzmp._advance_steps(account_id, unsettled);
 
     -- An offer that was off sale and got stock again, or had a bad price and got another, waits for Amazon to show it.
     back := array(
@@ -34,7 +50,7 @@ begin
             on (i.account_id, i.sku, i.fulfillment_channel) = (l.account_id, l.sku, 'DEFAULT')
         join amzmp.channel as c on (c.account_id, c.channel_id) = (l.account_id, l.channel_id)
         where c.account_id = _after_write.account_id
-            and l.sku = any (skus)
+            and l.sku = any (unsettled)
             and l.wanted
             and (l.state = 'off_sale' and i.remote_quantity > 0 and l.state_reason is not distinct from amzmp._off_sale_reason()
                 or l.state = 'off_sale' and l.fulfillment = 'amazon' and l.submitted_price_at > l.state_at
@@ -52,7 +68,7 @@ begin
         from amzmp.channel as c
         join amzmp.listing as l using (account_id, channel_id)
         where c.account_id = _after_write.account_id
-            and l.sku = any (_after_write.skus)
+            and l.sku = any (unsettled)
             and l.state = 'pending'
             and l.read_due_at is null
         group by l.channel_id
