@@ -46,8 +46,22 @@ insert into amzmp.setting_definition (built_in, name, scope, type, label, defaul
 values
     (true, 'bulk_feeds', 'account', 'boolean', 'Large changes by feed', 'true', null, null,
         'Large changes of prices and rising stock go to Amazon as feeds, beside single calls, where that is sooner.'),
-    (true, 'feed_chunk', 'account', 'integer', 'Messages in a feed', '25000', 1, 25000,
-        'The most SKUs that one feed carries. Amazon takes 25,000.'),
+    (true, 'feed_chunk_price', 'account', 'integer', 'Prices in a feed', '25000', 1, 25000,
+        'The most SKUs that a feed with prices carries. Amazon takes 25,000.'),
+    (true, 'feed_chunk_stock', 'account', 'integer', 'Stock in a feed', '25000', 1, 25000,
+        'The most SKUs that a feed with stock carries.'),
+    (true, 'feed_chunk_product', 'account', 'integer', 'Products in a feed', '5000', 1, 25000,
+        'The most SKUs that a feed with new products, their content or images carries.'),
+    (true, 'feed_chunk_status', 'account', 'integer', 'Removals in a feed', '25000', 1, 25000,
+        'The most SKUs that a feed with offers to be ended or deleted carries.'),
+    (true, 'queue_chunk_price', 'account', 'integer', 'Prices at a time', '1000', 10, 25000,
+        'How many messages with prices are written or applied in one transaction.'),
+    (true, 'queue_chunk_stock', 'account', 'integer', 'Stock at a time', '1000', 10, 25000,
+        'How many messages with stock are written or applied in one transaction.'),
+    (true, 'queue_chunk_product', 'account', 'integer', 'Products at a time', '200', 10, 25000,
+        'How many messages with new products, their content or images are written or applied in one transaction.'),
+    (true, 'queue_chunk_status', 'account', 'integer', 'Removals at a time', '500', 10, 25000,
+        'How many messages with offers to be ended or deleted are written or applied in one transaction.'),
     (true, 'feed_minimum', 'account', 'integer', 'Smallest feed', '200', 1, 25000,
         'Fewer SKUs than this are not worth a feed and go by single calls.'),
     (true, 'feed_expected', 'account', 'interval', 'Expected time of a feed', '"00:15:00"', 1, 86400,
@@ -130,15 +144,15 @@ create table amzmp.feed_candidate (
     account_id bigint not null,
     feed_id bigint not null,
     position integer not null,
-    sku text not null,
+    skus text[] not null,
     primary key (account_id, feed_id, position)
 );
 
 comment on table amzmp.feed_candidate is 'SKUs that a planned feed shall carry if there is still something to send of them when it is built.';
 comment on column amzmp.feed_candidate.account_id is 'The account.';
 comment on column amzmp.feed_candidate.feed_id is 'The feed.';
-comment on column amzmp.feed_candidate.position is 'Its place among them.';
-comment on column amzmp.feed_candidate.sku is 'The SKU.';
+comment on column amzmp.feed_candidate.position is 'The place of these SKUs among all of the feed.';
+comment on column amzmp.feed_candidate.skus is 'As many SKUs as are treated in one transaction.';
 
 create table amzmp.feed_message (
     account_id bigint not null,
@@ -193,6 +207,25 @@ comment on column amzmp.feed_message.result is 'accepted, refused, unknown (the 
 comment on column amzmp.feed_message.code is 'Amazon''s code of the first error.';
 comment on column amzmp.feed_message.message is 'Amazon''s words for it.';
 comment on column amzmp.feed_message.ended_at is 'When the result came.';
+
+/*
+ * How many SKUs a feed that carries these facets (price, stock, product, status) may have, or a transaction treats of it:
+ * chunk is feed_chunk or queue_chunk. The smallest of the settings holds, because each says how much of its facet is too much.
+ */
+create function amzmp._facet_chunk(account_id bigint, chunk text, facets text[])
+    returns integer
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(min(amzmp._setting_int(_facet_chunk.account_id, 0, _facet_chunk.chunk || '_' || f.name)), 1000)
+        from unnest(facets) as f (name)
+    );
+end
+$$;
 
 /*
  * What is in flight with feeds for these SKUs: price, stock, or a request that went along. Unknown results count until

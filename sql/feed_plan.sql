@@ -109,6 +109,54 @@ end
 $$;
 
 /*
+ * Feeds that were planned just now are built in turn, after those of their type that are waiting for it: so the first
+ * leaves early. Should one fail, the next does not wait for ever.
+ */
+create function amzmp._build_in_turn(account_id bigint, feed_ids bigint[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform amzmp._add_task(account_id, 'feed', n.feed_id::text, null, now() + (w.ahead + n.place - 1) * interval '1 minute')
+    from unnest(feed_ids) with ordinality as n (feed_id, place)
+    cross join (
+        select count(*) as ahead
+        from amzmp.feed as f
+        where (f.account_id, f.type, f.state) = (_build_in_turn.account_id, 'JSON_LISTINGS_FEED', 'planned')
+            and f.open
+            and f.feed_id <> all (feed_ids)
+    ) as w;
+end
+$$;
+
+-- A feed is built, or over: it is the next one's turn.
+create function amzmp._build_next(feed amzmp.feed)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    next bigint;
+begin
+    select min(f.feed_id) into next
+    from amzmp.feed as f
+    where (f.account_id, f.type, f.state) = (feed.account_id, feed.type, 'planned')
+        and f.open
+        and f.feed_id > feed.feed_id;
+    if next is not null then
+        perform amzmp._add_task(feed.account_id, 'feed', next::text, null, now());
+    end if;
+end
+$$;
+
+/*
  * Inner, own runner: let a planned feed's type write its document, in as many steps as it wants, each a transaction of
  * its own.
  */
@@ -154,6 +202,9 @@ begin
         where (x.account_id, x.feed_id) = (f.account_id, f.feed_id)
         returning x.* into f;
         perform amzmp._ask_for_document(f);
+    end if;
+    if written is not null then
+        perform amzmp._build_next(f);
     end if;
 end
 $$;

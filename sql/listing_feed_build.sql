@@ -114,9 +114,13 @@ begin
 end
 $$;
 
--- SKUs of a channel that differ so that a feed might carry them.
-create function amzmp._bulk_skus(account_id bigint, channel_id bigint)
-    returns text[]
+/*
+ * What feeds may carry of a channel, as amzmp._bulk_offers says, but of all that differs: with sets instead of a look at
+ * each SKU. What a planned feed has as its candidate is left out. raises: it is about stock.
+ */
+create function amzmp._bulk_waiting(account_id bigint, channel_id bigint)
+    returns table (sku text, raises boolean, since timestamptz)
+    rows 1000
     language plpgsql
     stable
     parallel safe
@@ -124,29 +128,132 @@ create function amzmp._bulk_skus(account_id bigint, channel_id bigint)
 as $$
 #variable_conflict use_column
 begin
-    return array(
-        select l.sku
+    return query
+    with content as materialized (
+        select d.sku
+        from amzmp.listing_content as d
+        where (d.account_id, d.channel_id) = (_bulk_waiting.account_id, _bulk_waiting.channel_id)
+            and d.differs
+    ), spoken_for as materialized (
+        select r.subject as sku
+        from amzmp.request as r
+        where (r.account_id, r.subject_kind) = (_bulk_waiting.account_id, 'listing')
+            and r.channel_id = _bulk_waiting.channel_id
+            and r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
+        union all
+        select k.sku
+        from amzmp.feed as f
+        join amzmp.feed_candidate as c using (account_id, feed_id)
+        cross join unnest(c.skus) as k (sku)
+        where (f.account_id, f.channel_id, f.state) = (_bulk_waiting.account_id, _bulk_waiting.channel_id, 'planned')
+            and f.open
+    ), carried as materialized (
+        select m.channel_id, m.sku, num_nonnulls(m.price, m.request_id) > 0 as offer, m.quantity is not null as stock
+        from amzmp.feed as f
+        join amzmp.feed_message as m using (account_id, feed_id)
+        where f.account_id = _bulk_waiting.account_id
+            and f.open
+            and m.result is null
+            and m.sku is not null
+    ), held as materialized (
+        select p.kind, p.subject
+        from amzmp.penalty as p
+        where p.account_id = _bulk_waiting.account_id
+            and (p.kind, p.channel_id) in (('price', _bulk_waiting.channel_id), ('stock', 0))
+            and (p.gave_up or p.until > now())
+    ), price as materialized (
+        select l.sku, l.desired_price_at as since
         from amzmp.listing as l
-        where (l.account_id, l.channel_id) = (_bulk_skus.account_id, _bulk_skus.channel_id)
+        where (l.account_id, l.channel_id) = (_bulk_waiting.account_id, _bulk_waiting.channel_id)
             and l.price_differs
-        union
-        select i.sku
+            and not l.details_differ
+            and l.step is distinct from 'price'
+            and l.sku not in (select d.sku from content as d)
+            and not (l.in_flight_request is not null and amzmp._in_flight(l.account_id, l.in_flight_request, '{}'))
+            and l.sku not in (select s.sku from spoken_for as s)
+            and l.sku not in (select c.sku from carried as c where c.channel_id = _bulk_waiting.channel_id and c.offer)
+            and l.sku not in (select h.subject from held as h where h.kind = 'price')
+    ), stock as materialized (
+        select i.sku, i.desired_quantity_at as since
         from amzmp.inventory as i
-        join amzmp.listing as l
-            on (l.account_id, l.channel_id, l.sku) = (i.account_id, _bulk_skus.channel_id, i.sku)
-        where i.account_id = _bulk_skus.account_id
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (i.account_id, _bulk_waiting.channel_id, i.sku)
+            offset 0
+        ) as l
+        where (i.account_id, i.fulfillment_channel) = (_bulk_waiting.account_id, 'DEFAULT')
             and i.quantity_differs
             and amzmp._stock_rises(i, l)
             and l.listed
-    );
+            and l.fulfillment = 'merchant'
+            and not (i.in_flight_request is not null and amzmp._in_flight(i.account_id, i.in_flight_request, '{}'))
+            and not (l.in_flight_request is not null and amzmp._in_flight(l.account_id, l.in_flight_request, '{}'))
+            and i.sku not in (select s.sku from spoken_for as s)
+            and i.sku not in (select c.sku from carried as c where c.stock)
+            and i.sku not in (select h.subject from held as h where h.kind = 'stock')
+    ), doubtful as materialized (
+        -- carried by a feed of which nobody knows what became of it
+        select f.channel_id, f.sku, f.price, f.quantity, f.request_id
+        from amzmp._in_feeds(_bulk_waiting.account_id, array(
+                    select n.sku
+                    from (select p.sku from price as p union select s.sku from stock as s) as n
+                    where exists (
+                            select
+                            from amzmp.feed as f
+                            where f.account_id = _bulk_waiting.account_id
+                                and f.state in ('fatal', 'stuck')
+                        )
+                )) as f
+    ), price_first as materialized (
+        select w.sku from amzmp._price_first(_bulk_waiting.account_id, array(select s.sku from stock as s)) as w
+    )
+    select n.sku, bool_or(n.raises), min(n.since)
+    from (
+        select p.sku, false as raises, p.since
+        from price as p
+        where p.sku not in (
+                select f.sku from doubtful as f where f.channel_id = _bulk_waiting.channel_id and num_nonnulls(f.price, f.request_id) > 0
+            )
+        union all
+        select s.sku, true, s.since
+        from stock as s
+        where s.sku not in (select f.sku from doubtful as f where f.quantity is not null)
+            and s.sku not in (select w.sku from price_first as w)
+    ) as n
+    group by n.sku;
 end
 $$;
 
+-- SKUs that feeds carry, or are planned to.
+create function amzmp._in_open_feeds(account_id bigint)
+    returns setof text
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select k.sku
+    from amzmp.feed as f
+    join amzmp.feed_candidate as c using (account_id, feed_id)
+    cross join unnest(c.skus) as k (sku)
+    where f.account_id = _in_open_feeds.account_id
+        and f.open
+    union all
+    select m.sku
+    from amzmp.feed as f
+    join amzmp.feed_message as m using (account_id, feed_id)
+    where f.account_id = _in_open_feeds.account_id
+        and f.open
+        and m.result is null
+        and m.sku is not null;
+end;
+
 /*
- * Turn the next candidates of a feed into messages, as far as there is still something to send of them. A portion a
+ * Turn the next candidates of a feed into messages, as far as there is still something to send of them. A few a
  * transaction, because the sender must not wait long for the locks. False when none are left.
  */
-create function amzmp._fill_feed(feed amzmp.feed, portion integer)
+create function amzmp._fill_feed(feed amzmp.feed)
     returns boolean
     language plpgsql
     volatile
@@ -162,19 +269,14 @@ declare
     );
     chosen text[];
 begin
-    with taken as (
-        delete from amzmp.feed_candidate as c
-        where (c.account_id, c.feed_id) = (feed.account_id, feed.feed_id)
-            and c.position in (
-                select x.position
-                from amzmp.feed_candidate as x
-                where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id)
-                order by x.position
-                limit portion
-            )
-        returning c.sku
-    )
-    select array_agg(t.sku) into chosen from taken as t;
+    delete from amzmp.feed_candidate as c
+    where (c.account_id, c.feed_id) = (feed.account_id, feed.feed_id)
+        and c.position = (
+            select min(x.position)
+            from amzmp.feed_candidate as x
+            where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id)
+        )
+    returning c.skus into chosen;
     if chosen is null then
         return false;
     end if;
@@ -283,7 +385,7 @@ declare
 begin
     written := amzmp._write_document(feed.account_id, feed.document_id, feed.feed_id,
         format(E'{"header": %s, "messages": [\n', header),
-        case when feed.argument is not null then amzmp._request_lines() else amzmp._feed_query(place) end, E'\n]}',
+        case when feed.argument ? 'render' then amzmp._request_lines() else amzmp._feed_query(place) end, E'\n]}',
         amzmp._feed_most_bytes());
     delete from amzmp.feed_message as m
     where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
@@ -296,7 +398,7 @@ begin
 end
 $$;
 
--- Fill a feed portion by portion; then, in one more step, write its document.
+-- Fill a feed step by step; then, in one more, write its document.
 create function amzmp._build_listings_feed(feed amzmp.feed)
     returns integer
     language plpgsql
@@ -306,17 +408,16 @@ create function amzmp._build_listings_feed(feed amzmp.feed)
 as $$
 #variable_conflict use_column
 declare
-    portion constant integer := 2500;
     more boolean;
 begin
     if feed.messages > 0 then
         return amzmp._write_listings_feed(feed);
     elsif feed.messages = 0 then
         return 0;
-    elsif feed.argument is not null then
-        more := amzmp._fill_with_requests(feed, 500);
+    elsif feed.argument ? 'render' then
+        more := amzmp._fill_with_requests(feed, amzmp._facet_chunk(feed.account_id, 'queue_chunk', amzmp._text_array(feed.argument -> 'facets')));
     else
-        more := amzmp._fill_feed(feed, portion);
+        more := amzmp._fill_feed(feed);
     end if;
     if not more then
         update amzmp.feed as f

@@ -16,7 +16,7 @@
  * values are in flight. The in_flight columns name it, so that its answer finds them; a stop, a deletion and an end go past
  * a feed, because these look at requests in the queue alone.
  *
- * A feed of requests has an argument: render, which of them it takes; upto, none that came later than its plan.
+ * A feed of requests says so in its argument: render, which of them it takes; upto, none that came later than its plan.
  *
  * Deletions and ends take something off sale. What goes by feed of them goes by single calls too, as soon as these
  * have no others left to make (amzmp._overtake_feed): so a feed that hangs never keeps an offer longer than if there were no feeds.
@@ -400,9 +400,9 @@ begin
             feed.amazon_feed_id, now())::amzmp.answer_row;
     end if;
     return (request, 200, 'success', jsonb_build_object('sku', message.sku, 'submissionId', feed.amazon_feed_id,
-            'status', case message.code when '' then 'ACCEPTED' else 'INVALID' end,
-            'issues', coalesce(message.issues, case message.code
-                    when '' then '[]'
+            'status', case when message.code is null then 'ACCEPTED' else 'INVALID' end,
+            'issues', coalesce(message.issues, case
+                    when message.code is null then '[]'
                     else jsonb_build_array(jsonb_build_object('code', message.code, 'message', message.message, 'severity', 'ERROR'))
                 end)), null, null, feed.amazon_feed_id, now())::amzmp.answer_row;
 end
@@ -454,19 +454,18 @@ declare
         select m
         from amzmp.feed_message as m
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
-            and m.ended_at is null
-        order by m.sku
+            and (m.result is null or m.result = 'unknown')
+        order by m.message_id
         limit most
     );
     answered constant amzmp.feed_message[] := array(select l from unnest(landed) as l where l.request is not null);
     -- what was sent another way since, though this took effect after all
-    late constant text[] := array(select l.sku from unnest(landed) as l where l.request is null and l.code = '');
+    late constant text[] := array(select l.sku from unnest(landed) as l where l.request is null and l.code is null);
     here text[];
 begin
     perform amzmp._lock_skus(feed.account_id, array(select l.sku from unnest(landed) as l));
     update amzmp.feed_message as m
-    set result = case l.code when '' then 'accepted' else 'refused' end,
-        code = nullif(l.code, ''),
+    set result = case when l.code is null then 'accepted' else 'refused' end,
         request = null,
         ended_at = now()
     from unnest(landed) as l
@@ -475,7 +474,7 @@ begin
         perform amzmp._apply_messages(feed.account_id, array(select amzmp._message_answer(feed, a, false) from unnest(answered) as a));
     end if;
     if feed.argument ->> 'render' <> '_render_delete' then
-        here := array(select l.sku from unnest(landed) as l where l.code = '');
+        here := array(select l.sku from unnest(landed) as l where l.code is null);
         here := amzmp._not_for_sale(feed, here);
         perform amzmp._settle_unwanted(feed.account_id, here, '{}');
     end if;

@@ -15,14 +15,14 @@ create function amzmp._apply_listings_report(feed amzmp.feed)
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    portion constant integer := 1000;
+    portion constant integer := amzmp._facet_chunk(feed.account_id, 'queue_chunk', amzmp._text_array(feed.argument -> 'facets'));
 begin
     if feed.refused is null then
         perform amzmp._judge_messages(feed,
             convert_from(amzmp._read_document(feed.account_id, feed.result_document_id), 'UTF8')::jsonb);
         return interval '0';
-    elsif feed.argument is not null then
-        return case when amzmp._land_requests(feed, 500) > 0 then interval '0' end;
+    elsif feed.argument ? 'render' then
+        return case when amzmp._land_requests(feed, portion) > 0 then interval '0' end;
     elsif amzmp._land_messages(feed, portion) > 0 then
         return interval '0';
     elsif exists (
@@ -51,7 +51,7 @@ create function amzmp._judge_messages(feed amzmp.feed, report jsonb)
 as $$
 #variable_conflict use_column
 begin
-    if feed.argument is not null then
+    if feed.argument ? 'render' then
         perform amzmp._keep_message_issues(feed, report);
     end if;
     with issue as materialized (
@@ -316,7 +316,7 @@ declare
         order by m.sku
     );
 begin
-    if feed.argument is not null then
+    if feed.argument ? 'render' then
         perform amzmp._add_task(feed.account_id, 'feed_requests', feed.feed_id::text, null, now());
     elsif feed.state in ('fatal', 'stuck') then
         update amzmp.inventory as i

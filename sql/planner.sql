@@ -166,16 +166,27 @@ begin
 end
 $$;
 
--- Something has no room beside the single calls that wait: look at it in a while.
+-- Something has no room beside the single calls that wait: look at it in a while. Who keeps asking does not put it off.
 create function amzmp._plan_bulk(account_id bigint, pause interval)
     returns void
-    language sql
+    language plpgsql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
-begin atomic
-    select amzmp._add_task(account_id, 'bulk', '', null, now() + pause, jsonb_build_object('since', now()));
-end;
+as $$
+#variable_conflict use_column
+declare
+    waiting constant jsonb := (
+        select t.argument
+        from amzmp.task as t
+        where (t.account_id, t.kind, t.subject) = (_plan_bulk.account_id, 'bulk', '')
+            and t.due_at is distinct from t.leased_until
+    );
+begin
+    perform amzmp._add_task(account_id, 'bulk', '', null, now() + pause,
+        coalesce(waiting, jsonb_build_object('since', now())));
+end
+$$;
 
 -- How many of n go by feed, so that single calls and feeds end at the same time.
 create function amzmp._feed_share(n numeric, rate double precision, base double precision, pace double precision, feeds integer)
@@ -235,25 +246,70 @@ begin
 end
 $$;
 
--- What feeds could carry of each channel, the most urgent first.
+-- What feeds could carry of each channel, the most urgent first, and which facets that is.
 create function amzmp._backlog(account_id bigint)
-    returns table (channel_id bigint, skus text[])
+    returns table (channel_id bigint, skus text[], facets text[])
     rows 5
     language sql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 begin atomic
-    select c.channel_id, array(
-            select o.sku
-            from amzmp._bulk_offers(c.account_id, c.channel_id, amzmp._bulk_skus(c.account_id, c.channel_id)) as o
-            order by o.quantity is null, o.since, o.sku
-        )
+    select c.channel_id, w.skus, w.facets
     from amzmp.channel as c
+    cross join lateral (
+        select coalesce(array_agg(o.sku order by not o.raises, o.since, o.sku collate "C"), '{}') as skus,
+            array_remove(array['price', case when bool_or(o.raises) then 'stock' end], null) as facets
+        from amzmp._bulk_waiting(c.account_id, c.channel_id) as o
+    ) as w
     where c.account_id = _backlog.account_id
         and c.active
         and not c.dropped;
 end;
+
+/*
+ * What is still to be read of the shop for an account: keys of changed rows, and whether whole sources are compared.
+ */
+create function amzmp._still_to_read(account_id bigint, out keys bigint, out comparing boolean)
+    language plpgsql
+    stable
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    with readable as materialized (
+        select s.source_id, s.rescan_due
+        from amzmp.source as s
+        where s.account_id = _still_to_read.account_id
+            and s.state <> 'held'
+            and (s.retry_at is null or s.retry_at <= now())
+    )
+    select coalesce((
+            select sum(cardinality(c.keys))
+            from amzmp.change as c
+            where c.watched_id in (
+                    select w.watched_id
+                    from readable as r
+                    join amzmp.source_watch as w on (w.account_id, w.source_id) = (_still_to_read.account_id, r.source_id)
+                )
+        ), 0) + coalesce((
+            select sum(cardinality(x.keys))
+            from amzmp.source_change as x
+            where x.account_id = _still_to_read.account_id
+                and x.source_id in (select r.source_id from readable as r)
+        ), 0),
+        exists (select from readable as r where r.rescan_due <= now())
+        or exists (
+            select
+            from amzmp.rescan_mark as m
+            join amzmp.source_watch as w using (watched_id)
+            where w.account_id = _still_to_read.account_id
+                and w.source_id in (select r.source_id from readable as r)
+        )
+    into keys, comparing;
+end
+$$;
 
 /*
  * When the next feed may be submitted, and how many may be by now beside those under way to it.
@@ -284,10 +340,11 @@ begin atomic
 end;
 
 /*
- * Plan feeds of a channel for these SKUs: as many as are allowed and worth one, each with an even share of what is urgent.
- * What finds no room in them is left. Returns how many were planned.
+ * Plan feeds of a channel for these SKUs: at most so many, each with an even share of what is urgent. What finds no room
+ * in them is left. Returns how many were planned.
  */
-create function amzmp._plan_feeds(account_id bigint, channel_id bigint, skus text[], most integer, reason text)
+create function amzmp._plan_feeds(account_id bigint, channel_id bigint, skus text[], most integer, reason text,
+    facets text[] default '{price,stock}')
     returns integer
     language plpgsql
     volatile
@@ -296,34 +353,98 @@ create function amzmp._plan_feeds(account_id bigint, channel_id bigint, skus tex
 as $$
 #variable_conflict use_column
 declare
-    chunk constant integer := amzmp._setting_int(account_id, 0, 'feed_chunk');
-    -- below that, the time of a feed does not depend on its size
-    worth_splitting constant integer := 500;
+    chunk constant integer := amzmp._facet_chunk(account_id, 'feed_chunk', facets);
+    portion constant integer := amzmp._facet_chunk(account_id, 'queue_chunk', facets);
     number constant integer := cardinality(skus);
-    feeds constant integer := least(greatest(ceil(number / chunk::numeric), number / worth_splitting), most);
+    feeds constant integer := amzmp._feeds_for(number, chunk, most);
     planned bigint[];
 begin
     if feeds <= 0 then
         return 0;
     end if;
     with added as (
-        insert into amzmp.feed (account_id, channel_id, planned, reason)
-        select _plan_feeds.account_id, _plan_feeds.channel_id, least(chunk, ceil(number / feeds::numeric)), _plan_feeds.reason
+        insert into amzmp.feed (account_id, channel_id, planned, reason, argument)
+        select _plan_feeds.account_id, _plan_feeds.channel_id, least(chunk, ceil(number / feeds::numeric)), _plan_feeds.reason,
+            jsonb_build_object('facets', facets)
         from generate_series(1, feeds) as n
         returning feed_id
     )
     select array_agg(a.feed_id order by a.feed_id) into planned from added as a;
-    insert into amzmp.feed_candidate (account_id, feed_id, position, sku)
-    select _plan_feeds.account_id, planned[(s.position - 1) % feeds + 1], (s.position - 1) / feeds + 1, s.sku
+    insert into amzmp.feed_candidate (account_id, feed_id, position, skus)
+    select _plan_feeds.account_id, planned[(s.position - 1) % feeds + 1], (s.position - 1) / feeds / portion,
+        array_agg(s.sku order by s.position)
     from unnest(skus) with ordinality as s (sku, position)
-    where s.position <= feeds::bigint * chunk;
-    perform amzmp._add_task(account_id, 'feed', p.feed_id::text, null, now())
-    from unnest(planned) as p (feed_id);
+    where s.position <= feeds::bigint * chunk
+    group by 2, 3;
+    perform amzmp._build_in_turn(account_id, planned);
     return feeds;
 end
 $$;
 
--- Inner, own runner: divide what has no room beside the single calls that wait.
+-- How many feeds so many SKUs are worth: as many as are allowed, but their time does not depend on their size while that is small.
+create function amzmp._feeds_for(number bigint, chunk integer, most bigint)
+    returns integer
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select least(greatest(ceil($1 / $2::numeric), $1 / 500), $3)::integer
+$$;
+
+/*
+ * What waits in a channel and how it is divided. by_feed, feeds and size (of one) count what is still to be read as well.
+ */
+create type amzmp.bulk_channel as (channel_id bigint, skus text[], facets text[], chunk integer, by_feed bigint, feeds integer,
+    size integer, reason text);
+
+comment on type amzmp.bulk_channel is 'Inner: a channel''s backlog and how it goes to Amazon.';
+
+-- Channels with a backlog, divided; coming: SKUs that are still to be read, which may differ in every one of them.
+create function amzmp._bulk_channels(account_id bigint, coming bigint, free integer)
+    returns amzmp.bulk_channel[]
+    language plpgsql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    rate constant double precision := amzmp._patch_rate(account_id);
+begin
+    return array(
+        with backlog as materialized (
+            select b.channel_id, b.skus, b.facets, amzmp._facet_chunk(_bulk_channels.account_id, 'feed_chunk', b.facets) as chunk
+            from amzmp._backlog(_bulk_channels.account_id) as b
+            where b.skus <> '{}'
+        ), divided as materialized (
+            select d.*, sum(d.by_feed) over () as all_by_feed
+            from (
+                select array_agg(b.channel_id) as channel_ids, array_agg(cardinality(b.skus) + coming) as expected
+                from backlog as b
+            ) as n
+            cross join lateral amzmp._divide_backlog(_bulk_channels.account_id, n.channel_ids, n.expected) as d
+        ), shared as (
+            select b.*, d.by_feed, d.backlog, d.queued, d.seconds, amzmp._feeds_for(d.by_feed, b.chunk,
+                    least(free, greatest(ceil(d.by_feed / b.chunk::numeric),
+                            floor(free * d.by_feed / nullif(d.all_by_feed, 0))))::bigint) as feeds
+            from backlog as b
+            join divided as d using (channel_id)
+        )
+        select (s.channel_id, s.skus, s.facets, s.chunk, s.by_feed, s.feeds,
+                least(ceil(s.by_feed / nullif(s.feeds, 0)::numeric), s.chunk),
+                format('%s SKUs wait, single calls alone would need %s s, with feeds %s s', s.backlog,
+                    ((s.backlog + s.queued) / rate)::numeric(20, 0), s.seconds::numeric(20, 0)))::amzmp.bulk_channel
+        from shared as s
+        order by s.by_feed desc, s.channel_id
+    );
+end
+$$;
+
+/*
+ * Inner, own runner: divide what has no room beside the single calls that wait. argument: since when something waits,
+ * and the number of unread keys below which it is worth another look.
+ */
 create function amzmp._task_bulk(account_id bigint, subject text, argument jsonb)
     returns void
     language plpgsql
@@ -333,67 +454,111 @@ create function amzmp._task_bulk(account_id bigint, subject text, argument jsonb
 as $$
 #variable_conflict use_column
 declare
-    chunk constant integer := amzmp._setting_int(account_id, 0, 'feed_chunk');
-    channel_ids bigint[];
-    backlogs bigint[];
-    offered text[] := '{}';
-    backlog text[];
-    share record;
-    tokens record;
-    made integer := 0;
-    asked integer := 0;
+    unread constant record := amzmp._still_to_read(account_id);
+    -- do not wait for a shop that never rests
+    reading constant boolean := (unread.keys > 0 or unread.comparing)
+        and now() < (argument ->> 'since')::timestamptz + interval '30 seconds';
     leaving_left boolean;
-    others_left boolean;
 begin
-    -- the rest of the change is still being read, but do not wait for a shop that never rests
-    if exists (select from amzmp._sources_with_work()) and now() < (argument ->> 'since')::timestamptz + interval '30 seconds' then
-        perform amzmp._add_task(account_id, 'bulk', '', null, now() + interval '0.5 seconds', argument);
+    if reading and unread.keys > (argument ->> 'keys')::bigint then
+        perform amzmp._add_task(account_id, 'bulk', '', null, now() + interval '0.2 seconds', argument);
         return;
     end if;
     perform amzmp._drop_late_feeds(account_id);
     -- what takes something off sale comes first
     leaving_left := amzmp._plan_request_feeds(account_id, true);
-    select t.free, t.next_at into tokens from amzmp._feed_tokens(_task_bulk.account_id) as t;
-    for share in
-        select b.channel_id, b.skus from amzmp._backlog(_task_bulk.account_id) as b
+    if reading then
+        perform amzmp._plan_early(account_id, unread.keys, argument);
+    else
+        perform amzmp._plan_backlog(account_id, argument, leaving_left);
+    end if;
+end
+$$;
+
+/*
+ * The shop's change is still being read. What is unread counts as if it waited already: so the size of feeds is known,
+ * and one leaves as soon as there is enough for it. A comparison does not tell what it will find: then feeds are full.
+ */
+create function amzmp._plan_early(account_id bigint, unread bigint, argument jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    free constant integer := (amzmp._feed_tokens(account_id)).free;
+    channel record;
+    missing bigint;
+    made integer := 0;
+begin
+    for channel in
+        select c.channel_id, c.skus, c.facets, c.reason, case when unread > 0 then c.size else c.chunk end as size
+        from unnest(case when free > 0 then amzmp._bulk_channels(account_id, unread, free) end) as c
+        where c.size > 0
     loop
-        channel_ids := channel_ids || share.channel_id;
-        backlogs := backlogs || cardinality(share.skus);
-        offered := offered || share.skus;
+        if made < free and cardinality(channel.skus) >= channel.size then
+            made := made + amzmp._plan_feeds(account_id, channel.channel_id, channel.skus[:channel.size], 1, channel.reason,
+                channel.facets);
+        end if;
+        missing := least(missing, greatest(channel.size - cardinality(channel.skus), 1));
     end loop;
-    for share in
-        select d.*, sum(d.by_feed) over () as all_by_feed,
-            sum(d.backlog) over (order by u.position rows between unbounded preceding and 1 preceding) as before
-        from amzmp._divide_backlog(_task_bulk.account_id, channel_ids, backlogs) as d
-        join unnest(channel_ids) with ordinality as u (channel_id, position) using (channel_id)
-        order by d.by_feed desc
+    if made > 0 then
+        perform amzmp._add_task(account_id, 'bulk', '', null, now(), jsonb_build_object('since', now()));
+    else
+        perform amzmp._add_task(account_id, 'bulk', '', null,
+            now() + case when unread > 0 then interval '0.2 seconds' else interval '2 seconds' end,
+            jsonb_build_object('since', argument -> 'since', 'keys', greatest(unread - coalesce(missing, unread), 0)));
+    end if;
+end
+$$;
+
+-- Everything is read: divide it. more: something else is left for which there was no feed.
+create function amzmp._plan_backlog(account_id bigint, argument jsonb, more boolean)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    tokens constant record := amzmp._feed_tokens(account_id);
+    channels constant amzmp.bulk_channel[] := amzmp._bulk_channels(account_id, 0, tokens.free);
+    channel record;
+    made integer := 0;
+    wanted integer := 0;
+begin
+    for channel in
+        select c.*, cardinality(c.skus) - c.by_feed as by_call
+        from unnest(channels) as c
     loop
-        backlog := offered[coalesce(share.before, 0) + 1:coalesce(share.before, 0) + share.backlog];
         -- single calls take what is most urgent
-        if share.backlog > share.by_feed then
-            perform amzmp._plan_sends(account_id, backlog[1:share.backlog - share.by_feed], null, '{}', false);
+        if channel.by_call > 0 then
+            perform amzmp._plan_sends(account_id, channel.skus[:channel.by_call], null, '{}', false);
         end if;
-        if share.by_feed > 0 then
-            asked := asked + ceil(share.by_feed / chunk::numeric);
-            made := made + amzmp._plan_feeds(account_id, share.channel_id, backlog[share.backlog - share.by_feed + 1:],
-                least(tokens.free - made, greatest(ceil(share.by_feed / chunk::numeric),
-                        floor(tokens.free * share.by_feed / share.all_by_feed)))::integer,
-                format('%s SKUs wait, single calls alone would need %s s, with feeds %s s', share.backlog,
-                    ((share.backlog + share.queued) / amzmp._patch_rate(account_id))::numeric(20, 0), share.seconds::numeric(20, 0)));
+        wanted := wanted + ceil(channel.by_feed / channel.chunk::numeric);
+        if channel.by_feed > 0 then
+            made := made + amzmp._plan_feeds(account_id, channel.channel_id, channel.skus[channel.by_call + 1:],
+                least(tokens.free - made, channel.feeds), channel.reason, channel.facets);
         end if;
     end loop;
-    -- what no feed can carry has no other way
+    -- what no feed can carry has no other way; what one carries is planned when it ends
     perform amzmp._plan_sends(account_id, array(
             select d.sku
-            from unnest(amzmp._differing_skus(_task_bulk.account_id)) as d (sku)
+            from unnest(amzmp._differing_skus(_plan_backlog.account_id)) as d (sku)
             except
             select o.sku
-            from unnest(offered) as o (sku)
+            from unnest(channels) as c
+            cross join unnest(c.skus) as o (sku)
+            except
+            select s.sku
+            from amzmp._in_open_feeds(_plan_backlog.account_id) as s (sku)
         ), null, '{}', false);
-    others_left := amzmp._plan_request_feeds(account_id, false);
-    if made < asked or leaving_left or others_left then
-        select t.next_at into tokens.next_at from amzmp._feed_tokens(_task_bulk.account_id) as t;
-        perform amzmp._add_task(account_id, 'bulk', '', null, tokens.next_at, argument);
+    more := amzmp._plan_request_feeds(account_id, false) or made < wanted or more;
+    if more then
+        perform amzmp._add_task(account_id, 'bulk', '', null, (amzmp._feed_tokens(account_id)).next_at, argument);
     end if;
 end
 $$;
@@ -475,7 +640,6 @@ declare
     place constant amzmp.channel := amzmp._channel(channel);
     rate constant double precision := amzmp._patch_rate(place.account_id);
     refusal constant text := amzmp._no_feeds(place.account_id);
-    chunk constant integer := amzmp._setting_int(place.account_id, 0, 'feed_chunk');
     feeds constant integer := greatest((amzmp._feed_tokens(place.account_id)).free, 1);
     pace record;
     plan record;
@@ -483,9 +647,10 @@ declare
     by_call bigint;
     by_feed bigint;
 begin
-    select d.* into plan
+    select d.*, n.chunks[array_position(n.channel_ids, d.channel_id)] as chunk into plan
     from (
-        select array_agg(b.channel_id) as channel_ids, array_agg(cardinality(b.skus)::bigint) as backlogs
+        select array_agg(b.channel_id) as channel_ids, array_agg(cardinality(b.skus)::bigint) as backlogs,
+            array_agg(amzmp._facet_chunk(place.account_id, 'feed_chunk', b.facets)) as chunks
         from amzmp._backlog(place.account_id) as b
     ) as n
     cross join lateral amzmp._divide_backlog(place.account_id, n.channel_ids, n.backlogs) as d
@@ -507,7 +672,7 @@ begin
         values ('urgent single calls', urgent, urgent, urgent / rate, 'stops and stock that falls go before everything else'),
             ('single calls', by_call, by_call, by_call / rate,
                 format('%s a second; queued calls of all the account''s channels count', rate)),
-            ('feeds', by_feed, ceil(by_feed / chunk::numeric)::bigint,
+            ('feeds', by_feed, ceil(by_feed / plan.chunk::numeric)::bigint,
                 case when by_feed > 0 then pace.base + pace.pace * by_feed / feeds else 0 end,
                 coalesce(refusal, format('a feed takes about %s s and %s ms a message', pace.base::numeric(20, 1),
                     (1000 * pace.pace)::numeric(20, 3))))
@@ -521,7 +686,7 @@ begin
     cross join lateral (
         values (n.name || ': single calls', d.waiting - d.by_feed, d.waiting - d.by_feed, (d.waiting - d.by_feed) / d.rate,
                 format('%s a second', d.rate)),
-            (n.name || ': feeds', d.by_feed, ceil(d.by_feed / amzmp._request_chunk(place.account_id, d.render)::numeric)::bigint,
+            (n.name || ': feeds', d.by_feed, ceil(d.by_feed / amzmp._facet_chunk(place.account_id, 'feed_chunk', amzmp._request_facets(d.render))::numeric)::bigint,
                 case when d.by_feed > 0 then pace.base + pace.pace * d.by_feed / feeds else 0 end,
                 coalesce(refusal, case
                         when d.leaving then 'single calls follow until the feed has ended'

@@ -72,17 +72,15 @@ begin
 end
 $$;
 
--- How large a feed of such requests may be.
-create function amzmp._request_chunk(account_id bigint, render text)
-    returns integer
-    language plpgsql
-    stable
+-- Which settings say how large a feed of such requests may be.
+create function amzmp._request_facets(render text)
+    returns text[]
+    language sql
+    immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-begin
-    return amzmp._setting_int(account_id, 0, 'feed_chunk');
-end
+    select case when $1 in ('_render_delete', '_render_end') then '{status}' else '{product}' end::text[]
 $$;
 
 /*
@@ -103,11 +101,13 @@ declare
     free integer := (amzmp._feed_tokens(account_id)).free;
     wanted integer;
     share record;
+    planned bigint[];
     more boolean := false;
 begin
     perform amzmp._overtake_feed(account_id, k.render) from amzmp._feed_requests() as k where k.leaving and _plan_request_feeds.leaving;
     for share in
-        select d.*, amzmp._request_chunk(_plan_request_feeds.account_id, d.render) as chunk, d.by_feed - (
+        select d.*, amzmp._request_facets(d.render) as facets,
+            amzmp._facet_chunk(_plan_request_feeds.account_id, 'feed_chunk', amzmp._request_facets(d.render)) as chunk, d.by_feed - (
                 select coalesce(sum(f.planned), 0)
                 from amzmp.feed as f
                 where (f.account_id, f.channel_id, f.state) = (_plan_request_feeds.account_id, d.channel_id, 'planned')
@@ -126,12 +126,13 @@ begin
             select _plan_request_feeds.account_id, share.channel_id, least(share.chunk, ceil(share.number / wanted::numeric)),
                 format('%s wait for %s, single calls alone would need %s s', share.waiting, share.operation,
                     (share.waiting / share.rate)::numeric(20, 0)),
-                jsonb_build_object('render', share.render, 'upto', upto)
+                jsonb_build_object('render', share.render, 'upto', upto, 'facets', share.facets)
             from generate_series(1, least(wanted, free)) as n
             returning feed_id
         )
-        select free - count(amzmp._add_task(_plan_request_feeds.account_id, 'feed', a.feed_id::text, null, now())) into free
-        from added as a;
+        select array_agg(a.feed_id order by a.feed_id) into planned from added as a;
+        perform amzmp._build_in_turn(account_id, planned);
+        free := free - coalesce(cardinality(planned), 0);
     end loop;
     return more;
 end
