@@ -44,7 +44,7 @@ select is_empty($$select * from claim('searchListingsItems')$$, 'and then no mor
 
 insert into amzmp.feed (account_id, feed_id, channel_id, state, submitted_at) values (:account_id, 77, :de, 'processed', now() - interval '5 minutes');
 insert into amzmp.feed_message (account_id, feed_id, message_id, channel_id, sku, price, quantity, code)
-select :account_id, 77, i, :de, 'F' || i, i, null, case when i % 10 = 0 then '90244' else '' end from generate_series(1, 1000) as i;
+select :account_id, 77, i, :de, 'F' || i, i, null, case when i % 10 = 0 then '90244' end from generate_series(1, 1000) as i;
 select amzmp._note_feed_lag(f, array(select m from amzmp.feed_message as m)) from amzmp.feed as f \g /dev/null
 select ok(count(*) between 40 and 50 and sum(weight) between 855 and 945, 'fifty samples stand for nine hundred') from amzmp.lag_sample where sku like 'F%';
 select ok(bool_and(accepted_at - sent_at = interval '5 minutes'), 'sent is when the feed was submitted') from amzmp.lag_sample where sku like 'F%';
