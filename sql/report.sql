@@ -15,8 +15,8 @@
  * Amazon has limits that it does not tell: what is asked again too soon comes back cancelled, or as the same document
  * once more. So reports of a type keep a distance, the type's own and what was learned beyond (amzmp.report_pace).
  *
- * Here are the tables and how a report is requested; then report_poll (waiting and fetching), report_apply (what is
- * taken from it) and report_user (what people do).
+ * Here are the tables and how a report is requested; then report_poll (waiting and fetching), report_reuse (those that were
+ * made elsewhere), report_apply (what is taken from it) and report_user (what people do).
  */
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
 values
@@ -46,6 +46,8 @@ create table amzmp.report (
     looks smallint not null default 0,
     polls smallint not null default 0,
     due_at timestamptz not null default now(),
+    sought_at timestamptz,
+    found boolean not null default false,
     accepted_by name,
     cause jsonb,
     requested_at timestamptz not null default now(),
@@ -85,6 +87,8 @@ comment on column amzmp.report.tries is 'Failed attempts at the present step.';
 comment on column amzmp.report.looks is 'How often it was looked for after a lost answer.';
 comment on column amzmp.report.polls is 'How often its state was asked for.';
 comment on column amzmp.report.due_at is 'Not requested from Amazon before.';
+comment on column amzmp.report.sought_at is 'When Amazon was asked whether there is one that was made elsewhere; see the setting report_reuse.';
+comment on column amzmp.report.found is 'Was there one, so that Amazon was not asked for another? Then submitted_at is when that was asked for.';
 comment on column amzmp.report.accepted_by is 'Who had a refused report applied all the same.';
 comment on column amzmp.report.cause is 'What led to it.';
 comment on column amzmp.report.requested_at is 'When it was asked for here.';
@@ -261,7 +265,9 @@ begin
         and x.ended_at is null
     order by x.due_at, x.report_id
     limit 1;
-    if r.due_at <= now() then
+    if r.due_at <= now() and amzmp._may_be_made(r) then
+        perform amzmp._seek_report(r);
+    elsif r.due_at <= now() then
         perform amzmp._report_request(r, 'createReport', '{}', '_handle_report_created', '_render_report', now());
     elsif r.report_id is not null then
         perform amzmp._add_task(account_id, 'create_reports', '', null, r.due_at);

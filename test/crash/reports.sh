@@ -61,6 +61,17 @@ again()
 	sql "delete from amzmp.report_pace" "update amzmp.report set submitted_at = submitted_at - interval '2 days'" >/dev/null
 }
 
+# ---- made elsewhere
+
+elsewhere=GET_MERCHANT_LISTINGS_DATA
+sql "select amzmp.enqueue('shop', 'createReport', '{}', '{\"reportType\": \"$elsewhere\", \"marketplaceIds\": [\"A1PA6795UKMFR9\"]}')" >/dev/null
+sql "call amzmp.wait('30 s')" >/dev/null
+before=$(arrived createReport)
+id=$(report $elsewhere)
+ends "$id" downloaded 'a report that was made elsewhere'
+is "$(sql "select found from amzmp.report where report_id = $id") $(($(arrived createReport) - before))" 't 0' 'is not asked for again'
+is "$(sql "select rows from amzmp.report where report_id = $id")" "$i" 'and is whole'
+
 # ---- answers that are lost
 
 again

@@ -21,6 +21,8 @@ begin
 end
 $$;
 
+select amzmp.set('seller', 'report_reuse', '0') \g /dev/null
+
 create function report() returns amzmp.report language sql as $$ select r from amzmp.report as r order by r.report_id desc limit 1 $$;
 
 -- Bytes as a gzip stream: one stored block, and the sum that belongs behind it.
@@ -359,6 +361,37 @@ select results_eq($$select state, reason like 'cancelled by %' from amzmp.report
 select is_empty($$select * from claim('createReport')$$, 'Amazon is not asked');
 select cmp_ok(amzmp.purge_reports('seller', '-1 s'), '>', 5::bigint, 'reports can be removed');
 select is((select count(*) from amzmp.document as d where d.document_id in (select document_id from amzmp.report)), 0::bigint, 'with their documents');
+
+/* ---- made elsewhere ---- */
+
+delete from amzmp.request;
+delete from amzmp.task;
+update amzmp.report set ended_at = now(), submitted_at = now() - interval '2 days';
+insert into amzmp.report (account_id, channel_id, type, marketplace_ids, state, amazon_report_id, ended_at)
+values (:account_id, :de, 'GET_MERCHANT_LISTINGS_INACTIVE_DATA', '{A1PA6795UKMFR9}', 'downloaded', '77', now());
+select amzmp.set('seller', 'report_reuse', '2 hours') \g /dev/null
+select amzmp.request_report('DE', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA') as reused \gset
+select is_empty($$select * from claim('createReport')$$, 'Amazon is not asked for a report');
+select results_eq($$select params ->> 'createdSince', params -> 'processingStatuses' from claim('getReports')$$,
+    $$select amzmp._iso_time(now() - interval '2 hours'), '["DONE", "IN_QUEUE", "IN_PROGRESS"]'::jsonb$$, 'before it said whether it has a young one');
+select answer('getReports', 200, jsonb_build_object('reports', (select jsonb_agg(jsonb_build_object('reportId', v.id, 'reportType', v.type, 'marketplaceIds',
+    v.places, 'createdTime', amzmp._iso_time(now() - v.age), 'processingStatus', 'DONE')) from (values
+        ('901', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA', '["A1PA6795UKMFR9"]'::jsonb, interval '90 minutes'), ('902', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA', '["A1PA6795UKMFR9"]', '1 hour'),
+        ('903', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA', '["A1PA6795UKMFR9", "A13V1IB3VIYZZH"]', '1 minute'), ('904', 'GET_MERCHANT_LISTINGS_DATA', '["A1PA6795UKMFR9"]', '1 minute'),
+        ('77', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA', '["A1PA6795UKMFR9"]', '1 minute')) as v (id, type, places, age)))) \g /dev/null
+select results_eq($$select state, amazon_report_id, found, date_trunc('second', submitted_at) from amzmp.report where report_id = $$ || :reused,
+    $$select 'in_queue', '902', true, date_trunc('second', now() - interval '1 hour')$$, 'the youngest of the same kind serves');
+select is((select not_before <= now() from amzmp.request where operation = 'getReport'), true, 'it is asked for at once');
+delete from amzmp.request;
+update amzmp.report set ended_at = now(), submitted_at = now() - interval '2 days';
+select amzmp.request_report('DE', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA') as reused \gset
+select count(*) from claim('getReports') \g /dev/null
+select answer('getReports', 403, '{}', 'Unauthorized', 'No.') \g /dev/null
+select is((select count(*) from claim('createReport')), 1::bigint, 'without an answer to that it is asked for');
+delete from amzmp.request;
+update amzmp.report set ended_at = now(), submitted_at = now() - interval '2 days';
+select amzmp.request_report('DE', 'GET_MERCHANT_LISTINGS_INACTIVE_DATA', options => '{"custom": "true"}') \g /dev/null
+select is((select count(*) from claim('createReport')), 1::bigint, 'one with options at once');
 
 select * from finish();
 rollback;
