@@ -26,6 +26,7 @@ create table amzmp.invoice (
     total numeric not null,
     vat_total numeric not null,
     transaction_id text,
+    shipping_id text,
     document_id bigint,
     feed_id bigint,
     tries smallint not null default 0,
@@ -50,6 +51,7 @@ comment on column amzmp.invoice.currency is 'Currency of its amounts.';
 comment on column amzmp.invoice.total is 'Its total.';
 comment on column amzmp.invoice.vat_total is 'The tax in it.';
 comment on column amzmp.invoice.transaction_id is 'Of a credit note, Amazon''s number of the refund.';
+comment on column amzmp.invoice.shipping_id is 'The shipment that it is about, where that is not the whole order: Amazon''s number of it.';
 comment on column amzmp.invoice.document_id is 'The sealed PDF, while it waits.';
 comment on column amzmp.invoice.feed_id is 'The feed that carried it.';
 comment on column amzmp.invoice.tries is 'How often it was sent.';
@@ -57,55 +59,9 @@ comment on column amzmp.invoice.created_by is 'Who uploaded it.';
 comment on column amzmp.invoice.created_at is 'When.';
 comment on column amzmp.invoice.ended_at is 'When Amazon''s verdict came.';
 
-create view amzmp.invoice_due with (security_invoker = true) as
-select a.name as account, o.amazon_order_id, o.order_number, o.delivered_number, m.country_code as country, o.purchased_at, o.status,
-    o.currency, o.grand_total, o.tax_total, r.reason as refused_because, o.account_id
-from amzmp.orders as o
-join amzmp.account as a on a.account_id = o.account_id
-join amzmp.marketplace as m on m.marketplace_id = o.marketplace_id
-left join lateral (
-    select i.reason
-    from amzmp.invoice as i
-    where (i.account_id, i.amazon_order_id, i.type, i.state) = (o.account_id, o.amazon_order_id, 'Invoice', 'refused')
-    order by i.ended_at desc
-    limit 1
-) as r on true
-where m.invoice_upload
-    and o.status in ('PARTIALLY_SHIPPED', 'SHIPPED')
-    and 'INVOICE_BY_AMAZON' <> all (o.programs)
-    and (
-        select s.value
-        from amzmp.setting as s
-        where s.account_id = o.account_id
-            and s.channel_id in (0, o.channel_id)
-            and s.name = 'upload_invoices'
-        order by s.channel_id desc
-        limit 1
-    ) = 'true'
-    and not exists (
-        select
-        from amzmp.invoice as i
-        where (i.account_id, i.amazon_order_id, i.type) = (o.account_id, o.amazon_order_id, 'Invoice')
-            and (i.state <> 'refused' or i.permanent)
-    );
-
-comment on view amzmp.invoice_due is 'Shipped orders whose invoice Amazon still wants, where the shop makes them (setting upload_invoices).';
-comment on column amzmp.invoice_due.account is 'The account that sold.';
-comment on column amzmp.invoice_due.amazon_order_id is 'The order.';
-comment on column amzmp.invoice_due.order_number is 'Its number by the format of the account.';
-comment on column amzmp.invoice_due.delivered_number is 'Its number in the shop.';
-comment on column amzmp.invoice_due.country is 'The country of its marketplace.';
-comment on column amzmp.invoice_due.purchased_at is 'When the buyer ordered.';
-comment on column amzmp.invoice_due.status is 'Amazon''s status.';
-comment on column amzmp.invoice_due.currency is 'Currency of the amounts.';
-comment on column amzmp.invoice_due.grand_total is 'The total that the invoice must have.';
-comment on column amzmp.invoice_due.tax_total is 'The tax in it.';
-comment on column amzmp.invoice_due.refused_because is 'Why the last one was refused.';
-comment on column amzmp.invoice_due.account_id is 'The account''s id.';
-
 -- Why an invoice cannot be uploaded. No message: it can.
-create function amzmp._invoice_obstacle(o amzmp.orders, type text, total numeric, vat_total numeric, transaction_id text, pdf bytea,
-    out state text, out message text, out hint text)
+create function amzmp._invoice_obstacle(o amzmp.orders, type text, total numeric, vat_total numeric, transaction_id text,
+    shipment amzmp.invoice_wanted, pdf bytea, out state text, out message text, out hint text)
     returns record
     language plpgsql
     stable
@@ -141,10 +97,14 @@ begin
         state := 'AZ202';
         message := 'the totals of the invoice are missing or impossible';
         hint := 'Give total and vat_total, both from zero, the tax contained in the total.';
-    elsif type = 'Invoice' and total <> o.grand_total then
+    elsif type = 'Invoice' and shipment.shipping_id is null and total <> o.grand_total then
         state := 'AZ202';
         message := format('the invoice is about %s, the order about %s %s', total, o.grand_total, o.currency);
-        hint := 'Amazon takes an invoice whose total is that of the order, to the cent.';
+        hint := 'Amazon takes an invoice whose total is that of the order, to the cent; one of a shipment alone names its shipping_id.';
+    elsif type = 'Invoice' and total <> coalesce(shipment.total, total) then
+        state := 'AZ202';
+        message := format('the invoice is about %s, the shipment about %s %s', total, shipment.total, shipment.currency);
+        hint := 'Amazon takes an invoice whose total is that of the shipment, to the cent.';
     elsif type = 'CreditNote' and transaction_id is null then
         message := format('Amazon has booked no refund of order %s yet', o.amazon_order_id);
         hint := 'A credit note names the refund''s transaction: wait for it (amzmp.fetch_transactions(account, amazon_order_id)), or give transaction_id.';
@@ -160,13 +120,15 @@ create function amzmp._invoice_options(i amzmp.invoice)
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_strip_nulls(jsonb_build_object('metadata:orderid', i.amazon_order_id, 'metadata:invoicenumber', i.invoice_number,
+    select jsonb_strip_nulls(jsonb_build_object('metadata:orderid', case when i.shipping_id is null then i.amazon_order_id end,
+            'metadata:shippingid', i.shipping_id, 'metadata:invoicenumber', i.invoice_number,
             'metadata:documenttype', i.type, 'metadata:totalamount', round(i.total, 2)::text,
             'metadata:totalvatamount', round(i.vat_total, 2)::text, 'metadata:transactionid', i.transaction_id))
 $$;
 
 create function amzmp._upload_invoice(account text, amazon_order_id text, invoice_number text, pdf bytea,
-    total numeric default null, vat_total numeric default null, type text default 'Invoice', transaction_id text default null)
+    total numeric default null, vat_total numeric default null, type text default 'Invoice', transaction_id text default null,
+    shipping_id text default null)
     returns void
     language plpgsql
     volatile
@@ -176,8 +138,19 @@ as $$
 #variable_conflict use_variable
 declare
     o constant amzmp.orders := amzmp._order(account, amazon_order_id);
-    amount constant numeric := coalesce(total, case when type = 'Invoice' then o.grand_total end);
-    tax constant numeric := coalesce(vat_total, case when type = 'Invoice' then coalesce(o.tax_total, 0) end);
+    -- what Amazon's own report says of the shipment, or the shipment alone
+    shipment constant amzmp.invoice_wanted := (
+        select coalesce(w, (o.account_id, o.amazon_order_id, 'Invoice', given.id, given.id, null, null, null, null, null, null, null, null,
+                    false, null, null)::amzmp.invoice_wanted)
+        from (select shipping_id as id) as given
+        left join amzmp.invoice_wanted as w
+            on (w.account_id, w.amazon_order_id, w.type, w.shipping_id) = (o.account_id, o.amazon_order_id, 'Invoice', given.id)
+        where given.id is not null
+    );
+    amount constant numeric := coalesce(total, case when type = 'Invoice' then case when shipping_id is null then o.grand_total else shipment.total end end);
+    tax constant numeric := coalesce(vat_total, case
+            when type = 'Invoice' then case when shipping_id is null then coalesce(o.tax_total, 0) else shipment.vat_total end
+        end);
     refund constant text := coalesce(transaction_id, case
             when type = 'CreditNote' then (
                 select t.transaction_id
@@ -187,7 +160,7 @@ declare
                 limit 1
             )
         end);
-    obstacle constant record := amzmp._invoice_obstacle(o, type, amount, tax, refund, pdf);
+    obstacle constant record := amzmp._invoice_obstacle(o, type, amount, tax, refund, shipment, pdf);
     i amzmp.invoice;
 begin
     if obstacle.message is not null then
@@ -204,8 +177,8 @@ begin
             'A corrected invoice has another number.');
     end if;
     insert into amzmp.invoice as x (account_id, amazon_order_id, invoice_number, type, currency, total, vat_total, transaction_id,
-        document_id, created_by)
-    values (o.account_id, o.amazon_order_id, invoice_number, type, o.currency, amount, tax, refund,
+        shipping_id, document_id, created_by)
+    values (o.account_id, o.amazon_order_id, invoice_number, type, o.currency, amount, tax, refund, shipping_id,
         amzmp._new_document(o.account_id, 'application/pdf', true), amzmp._caller())
     on conflict on constraint invoice_pkey do update
     set type = excluded.type,
@@ -215,6 +188,7 @@ begin
         total = excluded.total,
         vat_total = excluded.vat_total,
         transaction_id = excluded.transaction_id,
+        shipping_id = excluded.shipping_id,
         document_id = excluded.document_id,
         tries = 0,
         created_by = excluded.created_by,
@@ -226,8 +200,8 @@ begin
 end
 $$;
 
-select amzmp._expose('amzmp._upload_invoice(text, text, text, bytea, numeric, numeric, text, text)', 'amzmp_operator',
-    'Uploads an invoice or credit note (type) of an order as PDF. Without total and vat_total an invoice has those of the order; a credit note names the refund''s transaction, by default the last that Amazon booked. Progress is in amzmp.invoice.');
+select amzmp._expose('amzmp._upload_invoice(text, text, text, bytea, numeric, numeric, text, text, text)', 'amzmp_operator',
+    'Uploads an invoice or credit note (type) of an order as PDF. Without total and vat_total an invoice has those of the order; a credit note names the refund''s transaction, by default the last that Amazon booked; shipping_id: the shipment alone that it is about (amzmp.invoice_due). Progress is in amzmp.invoice.');
 
 create function amzmp._plan_invoice(i amzmp.invoice, channel_id bigint)
     returns void
@@ -245,7 +219,8 @@ end;
  * server lets read it (pg_read_server_files), a large object by whom it is granted to.
  */
 create function amzmp.upload_invoice_file(account text, amazon_order_id text, invoice_number text, path text,
-    total numeric default null, vat_total numeric default null, type text default 'Invoice', transaction_id text default null)
+    total numeric default null, vat_total numeric default null, type text default 'Invoice', transaction_id text default null,
+    shipping_id text default null)
     returns void
     language sql
     volatile
@@ -253,28 +228,30 @@ create function amzmp.upload_invoice_file(account text, amazon_order_id text, in
     set search_path = pg_catalog, pg_temp
 begin atomic
     select amzmp.upload_invoice(account, amazon_order_id, invoice_number, pg_read_binary_file(path), total, vat_total, type,
-        transaction_id);
+        transaction_id, shipping_id);
 end;
 
-revoke all on function amzmp.upload_invoice_file(text, text, text, text, numeric, numeric, text, text) from public;
-grant execute on function amzmp.upload_invoice_file(text, text, text, text, numeric, numeric, text, text) to amzmp_operator;
-comment on function amzmp.upload_invoice_file(text, text, text, text, numeric, numeric, text, text) is
+revoke all on function amzmp.upload_invoice_file(text, text, text, text, numeric, numeric, text, text, text) from public;
+grant execute on function amzmp.upload_invoice_file(text, text, text, text, numeric, numeric, text, text, text) to amzmp_operator;
+comment on function amzmp.upload_invoice_file(text, text, text, text, numeric, numeric, text, text, text) is
     'upload_invoice with the PDF from a file of the server. The caller needs the right to read it: pg_read_server_files and EXECUTE on pg_read_binary_file.';
 
 create function amzmp.upload_invoice_object(account text, amazon_order_id text, invoice_number text, object oid,
-    total numeric default null, vat_total numeric default null, type text default 'Invoice', transaction_id text default null)
+    total numeric default null, vat_total numeric default null, type text default 'Invoice', transaction_id text default null,
+    shipping_id text default null)
     returns void
     language sql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 begin atomic
-    select amzmp.upload_invoice(account, amazon_order_id, invoice_number, lo_get(object), total, vat_total, type, transaction_id);
+    select amzmp.upload_invoice(account, amazon_order_id, invoice_number, lo_get(object), total, vat_total, type, transaction_id,
+        shipping_id);
 end;
 
-revoke all on function amzmp.upload_invoice_object(text, text, text, oid, numeric, numeric, text, text) from public;
-grant execute on function amzmp.upload_invoice_object(text, text, text, oid, numeric, numeric, text, text) to amzmp_operator;
-comment on function amzmp.upload_invoice_object(text, text, text, oid, numeric, numeric, text, text) is
+revoke all on function amzmp.upload_invoice_object(text, text, text, oid, numeric, numeric, text, text, text) from public;
+grant execute on function amzmp.upload_invoice_object(text, text, text, oid, numeric, numeric, text, text, text) to amzmp_operator;
+comment on function amzmp.upload_invoice_object(text, text, text, oid, numeric, numeric, text, text, text) is
     'upload_invoice with the PDF from a large object, which the caller must be allowed to read.';
 
 /*

@@ -1,6 +1,7 @@
 /*
  * report_view.sql
- *	  Reports of some types as views with typed columns: the newest one of each account that is here. A listing report is
+ *	  Reports of some types as views with typed columns: the newest one of each account that is here; of orders, all of them, because each
+ *	  covers its own days. A listing report is
  *	  the table amzmp.remote_listing. Each query decodes the report anew, so who asks often keeps what was found.
  */
 create view amzmp.fba_inventory_report
@@ -58,22 +59,26 @@ as
         x."shipping-tax" as shipping_tax, x."item-promotion-discount" as item_discount,
         x."ship-promotion-discount" as shipping_discount, x."ship-country" as ship_country
     from (
-        select distinct on (n.account_id) n.account_id, n.report_id, n.submitted_at
-        from amzmp.report as n
-        where n.type in ('GET_FLAT_FILE_ALL_ORDERS_DATA_BY_LAST_UPDATE_GENERAL', 'GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL')
-            and n.state in ('downloaded', 'applied')
-            and n.document_id is not null
-        order by n.account_id, n.report_id desc
+        select o.*, max(o.report_id) over (partition by o.account_id, o.cells ->> 'amazon-order-id') as newest
+        from (
+            select n.account_id, n.report_id, n.submitted_at, c.cells
+            from amzmp.report as n
+            join amzmp.account as b on b.account_id = n.account_id
+            cross join lateral amzmp.report_rows(b.name, n.report_id) as c
+            where n.type in ('GET_FLAT_FILE_ALL_ORDERS_DATA_BY_LAST_UPDATE_GENERAL', 'GET_FLAT_FILE_ALL_ORDERS_DATA_BY_ORDER_DATE_GENERAL')
+                and n.state in ('downloaded', 'applied')
+                and n.document_id is not null
+        ) as o
     ) as r
     join amzmp.account as a using (account_id)
-    cross join lateral amzmp.report_rows(a.name, r.report_id) as c
-    cross join lateral jsonb_to_record(c.cells) as x ("amazon-order-id" text, "merchant-order-id" text,
+    cross join lateral jsonb_to_record(r.cells) as x ("amazon-order-id" text, "merchant-order-id" text,
         "purchase-date" timestamptz, "last-updated-date" timestamptz, "order-status" text, "item-status" text,
         "fulfillment-channel" text, "sales-channel" text, "ship-service-level" text, sku text, asin text, "product-name" text,
         quantity integer, currency text, "item-price" numeric, "item-tax" numeric, "shipping-price" numeric,
-        "shipping-tax" numeric, "item-promotion-discount" numeric, "ship-promotion-discount" numeric, "ship-country" text);
+        "shipping-tax" numeric, "item-promotion-discount" numeric, "ship-promotion-discount" numeric, "ship-country" text)
+    where r.report_id = r.newest;
 
-comment on view amzmp.order_report is 'Order items as the newest order report shows them (GET_FLAT_FILE_ALL_ORDERS_DATA_BY_…_GENERAL). No buyers'' data are in it.';
+comment on view amzmp.order_report is 'Order items as reports of all orders show them (GET_FLAT_FILE_ALL_ORDERS_DATA_BY_…_GENERAL), each order by the newest report that has it. No buyers'' data are in it.';
 comment on column amzmp.order_report.account is 'Name of the account.';
 comment on column amzmp.order_report.report_id is 'The report.';
 comment on column amzmp.order_report.as_of is 'When Amazon was asked for it.';

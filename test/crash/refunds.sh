@@ -172,5 +172,37 @@ seller "select amzmp.upload_invoice_object('shop', '$second', 'RE-3', $object)" 
 becomes "select state from amzmp.invoice where invoice_number = 'RE-3'" accepted 'a PDF may come from a large object'
 is "$(refusal "select amzmp.upload_invoice_file('shop', '$third', 'RE-4', '/etc/passwd')")" 42501 'but from a file only where the role may read it'
 
+# ---- what Amazon's own report wants
+
+seller "select amzmp.enable('get_due_invoices', channel => 'DE')" "select amzmp.map_carrier('shop', 'DHL', 'DHL')" >/dev/null
+wanted=$(place '{"items": [{"sku": "S-6", "quantity": 2}], "buyer_company": "Zoe Buyer GmbH"}')
+ask()
+{
+	sql_becomes 30 "select count(*) from amzmp.report where ended_at is null" 0 || true
+	seller "select amzmp.run_flow('get_due_invoices', channel => 'DE')" >/dev/null
+	becomes "select count(*) from amzmp.report where type like '%VAT_INVOICE%' and state = 'applied'" "$1" "$2"
+}
+ask 1 'Amazon is asked which invoices it wants'
+is "$(sql "select known_by || ' ' || type || ' ' || grand_total || ' ' || tax_total from amzmp.invoice_due where amazon_order_id = '$wanted'")" \
+	"$(sql "select 'report Invoice ' || grand_total || ' ' || tax_total from amzmp.orders where amazon_order_id = '$wanted'")" 'an order that needs one is listed by the report, with its amounts'
+is "$(sql "select string_agg(type || ' ' || known_by || coalesce(shipping_id, ''), ' ') from amzmp.invoice_due where type = 'Invoice' and amazon_order_id in ('$first', '$second', '$own')")" '' 'those that have one, or that Amazon makes, are not'
+is "$(sql "select count(*) > 0 and bool_and(transaction_id is not null and known_by = 'report') from amzmp.invoice_due where type = 'CreditNote'")" t 'refunds that need a credit note are listed, too'
+is "$(sql "select string_agg(d.status || ' ' || (select string_agg(sku, ',') from amzmp.order_item i where i.amazon_order_id = d.amazon_order_id), ' ') from amzmp.invoice_due d where known_by = 'orders'")" '' 'nothing is left to guess'
+is "$(sql "select string_agg(w::text, ' ') from amzmp.invoice_wanted w where w::text ~ 'Zoe|DE888888888'")" '' 'nothing of the buyer is kept in clear'
+is "$(refusal "select amzmp.upload_invoice('shop', '$wanted', 'RE-5', $pdf, 1, 0, shipping_id => (select shipping_id from amzmp.invoice_due where amazon_order_id = '$wanted'))")" AZ202 \
+	'the invoice of a shipment has its total'
+seller "select amzmp.upload_invoice('shop', '$wanted', 'RE-5', $pdf, shipping_id => (select shipping_id from amzmp.invoice_due where amazon_order_id = '$wanted'))" >/dev/null
+becomes "select state from amzmp.invoice where invoice_number = 'RE-5'" accepted 'and is uploaded for that shipment'
+is "$(sql "select count(*) from amzmp.invoice_due where amazon_order_id = '$wanted'")" 0 'nothing more is due of it'
+later=$(place '{"items": [{"sku": "S-7", "quantity": 1}]}')
+is "$(sql "select known_by from amzmp.invoice_due where amazon_order_id = '$later'")" orders 'what was shipped since is known by the order'
+sql "update amzmp.report_pace set spacing = '0'" 2>/dev/null || true
+sql "update amzmp.report_type set spacing = '0' where name like '%VAT_INVOICE%'" >/dev/null
+ask 2 'asked again'
+is "$(sql "select known_by from amzmp.invoice_due where amazon_order_id = '$later'")" report 'the report knows it'
+is "$(sql "select wanted from amzmp.invoice_wanted where amazon_order_id = '$wanted'")" f 'and wants the uploaded one no more'
+sql "update amzmp.invoice_wanted set wanted = true, explanation = 'The totals differ.', asked_at = now() + interval '13 hours' where amazon_order_id = '$wanted'" >/dev/null
+is "$(sql "select refused_because from amzmp.invoice_due where amazon_order_id = '$wanted'")" 'The totals differ.' 'one that Amazon wants half a day after it took it is due again, with the reason'
+
 is "$(control GET violations | grep -o '"count": *[0-9]*' | grep -o '[0-9]*')" 0 'nothing that Amazon would not take was sent'
 finish

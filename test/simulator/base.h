@@ -30,6 +30,7 @@ typedef struct Settings
 	double date_skew;       /* seconds added to the Date header */
 	bool strict_ship_date;  /* refuse a ship date before the purchase or in the future */
 	bool strict_user_agent; /* refuse a user agent that lacks the documented form */
+	int64_t report_error;   /* what the reports of all orders add to quantities that merchants ship */
 	bool restock_on_cancel; /* a cancelled order gives its units back to the live quantity */
 	bool compress;          /* gzip answers when the client accepts it */
 	uint64_t seed;

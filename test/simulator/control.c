@@ -66,12 +66,13 @@ static json_t *
 get_settings(Control *control)
 {
 	(void) control;
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b}", "rate_scale", settings.rate_scale,
-					 "forgiven", settings.forgiven, "time_scale", clock_scale(), "verdict_delay",
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:b, s:b, s:b, s:I}", "rate_scale",
+					 settings.rate_scale, "forgiven", settings.forgiven, "time_scale", clock_scale(), "verdict_delay",
 					 settings.verdict_delay, "feed_rate", settings.feed_rate, "order_lag", settings.order_lag,
 					 "finance_lag", settings.finance_lag, "date_skew", settings.date_skew, "strict_user_agent",
 					 settings.strict_user_agent, "strict_ship_date", settings.strict_ship_date, "restock_on_cancel",
-					 settings.restock_on_cancel, "compress", settings.compress);
+					 settings.restock_on_cancel, "compress", settings.compress, "report_error",
+					 (json_int_t) settings.report_error);
 }
 
 static json_t *
@@ -101,6 +102,7 @@ set_settings(Control *control)
 	settings.strict_ship_date = json_get_bool(spec, "strict_ship_date", settings.strict_ship_date);
 	settings.restock_on_cancel = json_get_bool(spec, "restock_on_cancel", settings.restock_on_cancel);
 	settings.compress = json_get_bool(spec, "compress", settings.compress);
+	settings.report_error = json_get_int(spec, "report_error", settings.report_error);
 	if (json_object_get(spec, "time_scale") != NULL)
 		clock_set_scale(json_get_number(spec, "time_scale", 1));
 	return get_settings(control);

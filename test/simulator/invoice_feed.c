@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNTRIES "ES,GB,FR,DE,IT,NL,PL,SE"
 #define OPTIONS                                                                                                        \
 	"metadata:orderid,metadata:shippingid,metadata:invoicenumber,metadata:documenttype,metadata:totalamount,"          \
 	"metadata:totalvatamount,metadata:transactionid"
@@ -53,9 +52,10 @@ void
 feed_invoice_process(Job *job)
 {
 	const char *id = json_get_text(job->options, "metadata:orderid");
+	const char *shipment = json_get_text(job->options, "metadata:shippingid");
 	const char *total = json_get_text(job->options, "metadata:totalamount");
 	const char *problem = options_problem(job->options);
-	Order *order = id == NULL ? NULL : order_find(id);
+	Order *order = id != NULL ? order_find(id) : order_of_shipment(job->seller, shipment);
 	char paid[32];
 
 	if (problem != NULL)
@@ -66,7 +66,7 @@ feed_invoice_process(Job *job)
 		feed_xml_end(job, "79502", "There is no such order.");
 	else if (json_array_has(order->programs, "INVOICE_BY_AMAZON"))
 		feed_xml_end(job, "79525", "Amazon generates the invoices of this order.");
-	else if (!text_is_one_of(order->market->country, COUNTRIES))
+	else if (!text_is_one_of(order->market->country, INVOICE_COUNTRIES))
 		feed_xml_end(job, "79503", "The marketplace takes no invoices.");
 	else if (starts_with(order->status, "PENDING") || strcmp(order->status, "CANCELLED") == 0)
 		feed_xml_end(job, "79504", "The order is not paid.");

@@ -21,8 +21,8 @@ is_cancelled(const Order *order)
 }
 
 /* Prices contain the tax of the marketplace; proceeds show it apart. */
-static int64_t
-net_price(const Order *order, int64_t gross)
+int64_t
+order_net_price(const Order *order, int64_t gross)
 {
 	int percent = order->market->tax_percent;
 
@@ -38,7 +38,7 @@ typedef struct Totals
 static Totals
 item_totals(const Order *order, const OrderItem *item)
 {
-	int64_t net = net_price(order, item->price);
+	int64_t net = order_net_price(order, item->price);
 
 	return (Totals){net * item->ordered, (item->price - net) * item->ordered};
 }
@@ -73,7 +73,7 @@ order_proceeds(const Order *order)
 {
 	Totals sum = {0, 0};
 	json_t *list = json_array();
-	int64_t shipping = net_price(order, order->shipping);
+	int64_t shipping = order_net_price(order, order->shipping);
 
 	for (size_t i = 0; i < order->items.count; i++)
 	{
@@ -100,7 +100,7 @@ product_json(const Order *order, const OrderItem *item)
 
 	if (!is_pending(order))
 		json_object_set_new(product, "price",
-							json_pack("{s:o}", "unitPrice", money_json(net_price(order, item->price), order->market)));
+							json_pack("{s:o}", "unitPrice", money_json(order_net_price(order, item->price), order->market)));
 	return product;
 }
 

@@ -1,6 +1,6 @@
 /*
  * reports.c: the Reports API 2021-06-30 with the listing reports, in the encodings that Amazon uses: Windows-1252 in
- * most marketplaces, Windows-31J in Japan, gzip. Those of returns are in returns_report.c. Any other type ends CANCELLED, as
+ * most marketplaces, Windows-31J in Japan, gzip. Others are in returns_report.c, order_report.c and invoice_report.c. Any other type ends CANCELLED, as
  * a report without data does.
  */
 #include "sim.h"
@@ -117,6 +117,10 @@ work(Job *job)
 		return;
 	if (report_is_of_returns(job->type))
 		text = returns_report(job, &length, &status);
+	else if (report_is_of_orders(job->type))
+		text = order_report(job, &length, &status);
+	else if (report_is_of_invoices(job->type))
+		text = invoice_report(job, &length, &status);
 	else if (text_is_one_of(job->type, "GET_MERCHANT_LISTINGS_ALL_DATA,GET_MERCHANT_LISTINGS_DATA,"
 									   "GET_MERCHANT_LISTINGS_INACTIVE_DATA"))
 		text = write_report(job, &length);
@@ -200,7 +204,8 @@ is_restricted(const Call *call, const Document *document)
 	static const char types[] = "GET_FLAT_FILE_ACTIONABLE_ORDER_DATA_SHIPPING,GET_FLAT_FILE_ORDER_REPORT_DATA_SHIPPING,"
 								"GET_FLAT_FILE_ORDER_REPORT_DATA_INVOICING,GET_FLAT_FILE_ORDER_REPORT_DATA_TAX,"
 								"GET_ORDER_REPORT_DATA_SHIPPING,GET_ORDER_REPORT_DATA_INVOICING,GET_ORDER_REPORT_DATA_TAX,"
-								"GET_AMAZON_FULFILLED_SHIPMENTS_DATA_INVOICING,GET_AMAZON_FULFILLED_SHIPMENTS_DATA_TAX";
+								"GET_AMAZON_FULFILLED_SHIPMENTS_DATA_INVOICING,GET_AMAZON_FULFILLED_SHIPMENTS_DATA_TAX,"
+								"GET_FLAT_FILE_VAT_INVOICE_DATA_REPORT";
 
 	for (size_t i = 0; i < call->seller->reports.count; i++)
 	{

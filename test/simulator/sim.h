@@ -211,6 +211,16 @@ bool feed_is_xml(const char *type);
 void feed_xml_process(Job *job);
 void feed_xml_end(Job *job, const char *code, const char *why);
 void feed_invoice_process(Job *job);
+
+/* Where sellers upload their invoices. */
+#define INVOICE_COUNTRIES "ES,GB,FR,DE,IT,NL,PL,SE"
+
+int64_t order_net_price(const Order *order, int64_t gross);
+bool report_is_of_orders(const char *type);
+char *order_report(const Job *job, size_t *length, const char **status);
+bool report_is_of_invoices(const char *type);
+char *invoice_report(const Job *job, size_t *length, const char **status);
+Order *order_of_shipment(const Seller *seller, const char *id);
 bool report_is_of_returns(const char *type);
 char *returns_report(const Job *job, size_t *length, const char **status);
 void report_create(Call *call);
