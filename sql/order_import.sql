@@ -59,7 +59,7 @@ comment on column amzmp.parked_order.last_updated_at is 'Amazon''s time of the c
 comment on column amzmp.parked_order.complete is 'Was everything asked for when it was fetched?';
 comment on column amzmp.parked_order.sealed is 'What Amazon sent, sealed.';
 comment on column amzmp.parked_order.parked_at is 'When it arrived.';
-comment on column amzmp.parked_order.failed_at is 'When its import failed for good; it waits for redeliver or for a newer version.';
+comment on column amzmp.parked_order.failed_at is 'When its import failed; amzmp.penalised says when it is tried again.';
 comment on column amzmp.parked_order.failure_reason is 'Why, without personal data.';
 
 /*
