@@ -17,7 +17,7 @@
  * A product that Amazon's catalogue does not have is created from its content, step by step: listing.step.
  */
 
--- Attributes whose texts are in a language, and so carry a language tag.
+-- Attributes whose texts are in a language, where no definition says so: the usual ones.
 create function amzmp._has_language(attribute text)
     returns boolean
     language sql
@@ -27,6 +27,29 @@ create function amzmp._has_language(attribute text)
 as $$
     select attribute = any ('{item_name,brand,manufacturer,bullet_point,product_description,generic_keyword,color,size,material,style,
         pattern,model_name,included_components,special_feature,item_type_name,care_instructions,fabric_type,target_audience_keyword}')
+$$;
+
+/*
+ * What an instance of an attribute carries beside its value: marketplace and language, as the definition says (tags); the
+ * marketplace, and the language by its name, where the attribute is not in it.
+ */
+create function amzmp._instance_tags(attribute text, place amzmp.marketplace, tags jsonb)
+    returns jsonb
+    language plpgsql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+            when coalesce(tags -> attribute ? 'marketplace_id', true) then jsonb_build_object('marketplace_id', place.marketplace_id)
+            else '{}'
+        end || case
+            when coalesce(tags -> attribute ? 'language_tag', amzmp._has_language(attribute))
+                then jsonb_build_object('language_tag', place.language)
+            else '{}'
+        end;
+end
 $$;
 
 -- Attributes that the content does not contain, because amzmp keeps them from elsewhere.
@@ -64,6 +87,7 @@ create table amzmp.listing_content (
 );
 
 create index listing_content_differs on amzmp.listing_content (account_id, channel_id, sku) where differs;
+create index listing_content_type on amzmp.listing_content (account_id, channel_id, product_type, sku) where facet = 'product';
 create index listing_content_parent on amzmp.listing_content (account_id, channel_id, parent_sku) where parent_sku is not null;
 
 comment on table amzmp.listing_content is 'Content of a listing, as attributes of Amazon''s: what the shop wants, and what Amazon accepted last.';
@@ -136,27 +160,29 @@ $$;
 
 /*
  * An attribute in Amazon's form: an array of instances, each with its marketplace. A plain value becomes the member
- * "value", in the marketplace's language where the attribute has one; an object is taken as it is.
+ * "value", in the marketplace's language where the attribute has one; an object is taken as it is, and gets the language
+ * only where a definition asks for it.
  */
-create function amzmp._attribute_instances(attribute text, given jsonb, place amzmp.marketplace)
+create function amzmp._attribute_instances(attribute text, given jsonb, place amzmp.marketplace, tags jsonb)
     returns jsonb
     language sql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_agg(jsonb_build_object('marketplace_id', place.marketplace_id) || case jsonb_typeof(e.instance)
-                when 'object' then e.instance
-                else jsonb_build_object('value', e.instance)
-                    || case when amzmp._has_language(attribute) then jsonb_build_object('language_tag', place.language) else '{}' end
+    select jsonb_agg(case
+                when jsonb_typeof(e.instance) <> 'object' then t.own || jsonb_build_object('value', e.instance)
+                when tags ? attribute then t.own || e.instance
+                else t.own - 'language_tag' || e.instance
             end order by e.ordinality)
     from jsonb_array_elements(case jsonb_typeof(given) when 'array' then given else jsonb_build_array(given) end)
             with ordinality as e (instance, ordinality)
+    cross join amzmp._instance_tags(attribute, place, tags) as t (own)
     where jsonb_typeof(e.instance) <> 'null'
 $$;
 
 -- The attributes of a product; its barcode is one of them. Null where the shop names none.
-create function amzmp._product_attributes(product amzmp.product, place amzmp.marketplace)
+create function amzmp._product_attributes(product amzmp.product, place amzmp.marketplace, tags jsonb)
     returns jsonb
     language sql
     immutable
@@ -166,7 +192,7 @@ as $$
     select jsonb_strip_nulls(jsonb_build_object('externally_assigned_product_identifier', jsonb_build_array(jsonb_build_object(
                     'marketplace_id', place.marketplace_id, 'type', case length(g.code) when 14 then 'gtin' else 'ean' end, 'value', g.code)))
             - case when g.code is null then 'externally_assigned_product_identifier' else '' end
-            || jsonb_object_agg(a.key, amzmp._attribute_instances(a.key, a.value, place)))
+            || jsonb_object_agg(a.key, amzmp._attribute_instances(a.key, a.value, place, tags)))
     from jsonb_each(case jsonb_typeof(amzmp._json_or_null(product.extra ->> 'attributes'))
             when 'object' then amzmp._json_or_null(product.extra ->> 'attributes')
         end) as a
@@ -219,6 +245,23 @@ as $$
     where i.place <= 9
 $$;
 
+-- What the shop says about a product, by facet, and the switch that each facet needs. Null attributes: nothing.
+create function amzmp._content_facets(product amzmp.product, place amzmp.marketplace, tags jsonb)
+    returns table (facet text, switch text, attributes jsonb)
+    rows 3
+    language plpgsql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    values ('product', 'content', amzmp._product_attributes(product, place, tags)),
+        ('relation', 'content', amzmp._relation_attributes(product, place)),
+        ('image', 'images', amzmp._image_attributes(product, place));
+end
+$$;
+
 /*
  * Bring the desired content of these offers up to date. Without a main switch that is on this is nobody's business.
  */
@@ -249,11 +292,8 @@ begin
         join amzmp.channel as c on (c.account_id, c.channel_id) = (_set_content.account_id, p.channel_id)
         join amzmp.marketplace as m using (marketplace_id)
         cross join lateral amzmp._offer_product(c.account_id, c.channel_id, p.sku) as r
-        cross join lateral (
-            values ('product', 'content', amzmp._product_attributes(r, m)),
-                ('relation', 'content', amzmp._relation_attributes(r, m)),
-                ('image', 'images', amzmp._image_attributes(r, m))
-        ) as f (facet, switch, attributes)
+        cross join lateral amzmp._content_facets(r, m,
+            amzmp._attribute_tags(c.account_id, c.channel_id, nullif(r.extra ->> 'product_type', ''))) as f
         where p.known
     ), stored as (
         insert into amzmp.listing_content as d (account_id, channel_id, sku, facet, product_type, parent_sku, desired)
@@ -276,6 +316,7 @@ begin
     where (d.account_id, d.channel_id, d.sku, d.facet) = (_set_content.account_id, s.channel_id, s.sku, s.facet)
         and d.sends
         and (not s.sends or s.attributes is null);
+    perform amzmp._want_definitions(account_id, array(select distinct p.sku from unnest(prices) as p where p.known));
 
     update amzmp.listing as l
     set is_parent = n.is_parent
@@ -317,7 +358,47 @@ begin
 end
 $$;
 
--- Can a product that Amazon's catalogue does not have be created from its content? Amazon wants a barcode or an exemption.
+/*
+ * The parts of content that create a product that Amazon's catalogue does not have: its facts, and for a family that it is
+ * one. Null where they do not suffice: Amazon wants a product type, and a barcode or an exemption.
+ */
+create function amzmp._creating(contents amzmp.listing_content[], is_parent boolean)
+    returns amzmp.listing_content[]
+    language plpgsql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select array_agg(d order by d.facet)
+        from unnest(contents) as d
+        where d.sends
+            and (d.facet = 'product' or d.facet = 'relation' and is_parent)
+        having bool_or(d.facet = 'product'
+                and d.product_type is not null
+                and (is_parent or d.desired ?| '{externally_assigned_product_identifier,supplier_declared_has_product_identifier_exemption}'))
+    );
+end
+$$;
+
+create function amzmp._creation_contents(listing amzmp.listing)
+    returns amzmp.listing_content[]
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return amzmp._creating(array(
+            select d
+            from amzmp.listing_content as d
+            where (d.account_id, d.channel_id, d.sku) = (listing.account_id, listing.channel_id, listing.sku)
+        ), listing.is_parent);
+end
+$$;
+
+-- Can a product that Amazon's catalogue does not have be created from its content?
 create function amzmp._creatable(listing amzmp.listing)
     returns boolean
     language plpgsql
@@ -326,14 +407,6 @@ create function amzmp._creatable(listing amzmp.listing)
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return exists (
-        select
-        from amzmp.listing_content as d
-        where (d.account_id, d.channel_id, d.sku, d.facet) = (listing.account_id, listing.channel_id, listing.sku, 'product')
-            and d.sends
-            and d.product_type is not null
-            and (listing.is_parent
-                or d.desired ?| '{externally_assigned_product_identifier,supplier_declared_has_product_identifier_exemption}')
-    );
+    return amzmp._creation_contents(listing) is not null;
 end
 $$;

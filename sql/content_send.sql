@@ -78,30 +78,11 @@ as $$
             where w.value is distinct from d.remote -> w.key
             union all
             select g.key, jsonb_build_object('op', 'delete', 'path', '/attributes/' || g.key, 'value', jsonb_build_array(
-                        jsonb_build_object('marketplace_id', place.marketplace_id)
-                        || case when amzmp._has_language(g.key) then jsonb_build_object('language_tag', place.language) else '{}' end))
+                        amzmp._instance_tags(g.key, place, amzmp._attribute_tags(d.account_id, d.channel_id, d.product_type))))
             from jsonb_each(d.remote) as g
             where not d.desired ? g.key
         ) as p
         order by d.ordinality, p.key
-    )
-$$;
-
--- The attributes that create a product: its facts, and for a family that it is one.
-create function amzmp._creation_contents(listing amzmp.listing)
-    returns amzmp.listing_content[]
-    language sql
-    stable
-    parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-    select array(
-        select d
-        from amzmp.listing_content as d
-        where (d.account_id, d.channel_id, d.sku) = (listing.account_id, listing.channel_id, listing.sku)
-            and d.sends
-            and (d.facet = 'product' or d.facet = 'relation' and listing.is_parent)
-        order by d.facet
     )
 $$;
 

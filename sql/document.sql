@@ -3,7 +3,7 @@
  *	  What feeds carry to Amazon, what comes back for them, and reports: content, packed, in chunks. document.c writes and
  *	  reads it.
  *
- * A document belongs to the row that names it (amzmp.feed, amzmp.report) and goes with it. The links by which Amazon takes and gives
+ * A document belongs to the row that names it (amzmp.feed, amzmp.report, amzmp.product_type) and goes with it. The links by which Amazon takes and gives
  * documents are keys for whoever holds them, so they are sealed, short-lived and for no reader.
  */
 create sequence amzmp.document_id_seq as bigint;
@@ -58,7 +58,7 @@ create table amzmp.transfer (
 
 comment on table amzmp.transfer is 'Inner: documents that wait for their transfer, with the sealed link.';
 comment on column amzmp.transfer.account_id is 'The account.';
-comment on column amzmp.transfer.subject is 'What it is for: upload/ or download/ and the number of the feed, or report/ and that of the report.';
+comment on column amzmp.transfer.subject is 'What it is for: upload/ or download/ and the number of the feed, report/ and that of the report, or definition/ and that of the definition.';
 comment on column amzmp.transfer.document_id is 'The document to be uploaded, or to be filled.';
 comment on column amzmp.transfer.link is 'Amazon''s link, sealed: who has it has the document.';
 
@@ -124,8 +124,8 @@ begin atomic
 end;
 
 /*
- * Transfers. Subject is upload/ or download/ and the number of the feed, or report/ and that of the report. An own
- * runner performs them, with no transaction open (transfer.c).
+ * Transfers. Subject is upload/ or download/ and the number of the feed, report/ and that of the report, or definition/ and
+ * that of the definition. An own runner performs them, with no transaction open (transfer.c).
  */
 create function amzmp._add_transfer(account_id bigint, subject text, document_id bigint, url text)
     returns void
@@ -183,6 +183,8 @@ begin
             perform amzmp._feed_downloaded(account_id, owner, document, done);
         when 'report' then
             perform amzmp._report_downloaded(account_id, owner, document, done, failure);
+        when 'definition' then
+            perform amzmp._definition_downloaded(account_id, owner, document, done, failure);
     end case;
 end
 $$;

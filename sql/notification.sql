@@ -198,6 +198,20 @@ create function amzmp._notice_feed(n amzmp.notification) returns text
     select case when amzmp._feed_finished(n.account_id, n.subject) then 'done' else 'known' end;
 $$;
 
+-- Definitions of product types have changed, but not which: all of the marketplace are checked when the flow runs next.
+create function amzmp._notice_definitions(n amzmp.notification) returns text
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    update amzmp.product_type t set checked_at = '-infinity'
+      from amzmp.channel c
+     where t.account_id = n.account_id and t.state = 'known'
+       and c.account_id = t.account_id and c.channel_id = t.channel_id
+       and c.marketplace_id = coalesce(amzmp._member(n.payload, '{MarketplaceId}'::text[]) #>> '{}', c.marketplace_id);
+    return case when found then 'done' else 'known' end;
+end
+$$;
+
 create function amzmp._notice_report(n amzmp.notification) returns text
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$

@@ -260,6 +260,7 @@ as $$
 #variable_conflict use_column
 declare
     to_match text[];
+    waiting text[];
 begin
     if amzmp._setting_text(account_id, channel_id, 'send_offers') <> 'true' then
         perform amzmp._enter(account_id, array(
@@ -295,6 +296,7 @@ begin
     if to_match <> '{}' then
         perform amzmp._plan_matches(account_id, channel_id, to_match);
     end if;
+    waiting := amzmp._hold_creations(account_id, channel_id, skus);
 
     insert into amzmp.request (account_id, operation, priority, render, handler, subject_kind, subject, channel_id, cause)
     select l.account_id, 'putListingsItem', 50, '_render_put', '_handle_put', 'listing', l.sku, l.channel_id,
@@ -303,6 +305,7 @@ begin
     where (l.account_id, l.channel_id, l.state) = (_plan_puts.account_id, _plan_puts.channel_id, 'queued')
         and l.sku = any (skus)
         and (l.asin is not null or l.step = 'product')
+        and l.sku <> all (waiting)
         and not exists (
             select
             from amzmp.request as r
@@ -394,6 +397,24 @@ as $$
                         amzmp._setting_text(listing.account_id, listing.channel_id, 'condition_default'), 'new_new'))
                     || coalesce(listing.desired_details, '{}')) as d
         )
+$$;
+
+-- What a put says: the product that is created, or the offer on an item of the catalogue.
+create function amzmp._put_body(listing amzmp.listing, place amzmp.marketplace, creation amzmp.listing_content[], quantity integer,
+    stock_terms jsonb, fulfillment text)
+    returns jsonb
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+            when creation is not null then amzmp._creation_body(creation)
+            else jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
+                'attributes', amzmp._offer_attributes(listing, place, quantity, stock_terms, fulfillment))
+        end;
+end
 $$;
 
 /*
@@ -491,11 +512,8 @@ begin
         from facet as f
         where f.contents is not null
     )
-    select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language), case
-            when f.contents is not null then amzmp._creation_body(f.contents)
-            else jsonb_build_object('productType', 'PRODUCT', 'requirements', 'LISTING_OFFER_ONLY',
-                'attributes', amzmp._offer_attributes(l::amzmp.listing, m, f.quantity, f.stock_terms, f.fulfillment))
-        end
+    select f.request_id, amzmp._listing_params(account.seller_id, f.sku, m.marketplace_id, m.language),
+        amzmp._put_body(l::amzmp.listing, m, f.contents, f.quantity, f.stock_terms, f.fulfillment)
     from content_on_its_way as w
     cross join shipper_on_its_way as h
     cross join facet as f

@@ -54,7 +54,8 @@ values
     ('ACCOUNT_STATUS_CHANGED', '1.0', false, null, '{AccountStatusChangeNotification,CurrentAccountStatus}', '_notice_account',
         'The seller''s account has changed its status: it is told in the log, and by the alarm account_status.'),
     ('TRANSACTION_UPDATE', '1.0', false, null, null, null, 'A transaction was booked.'),
-    ('PRODUCT_TYPE_DEFINITIONS_CHANGE', '1.0', true, null, null, null, 'Product types have changed.'),
+    ('PRODUCT_TYPE_DEFINITIONS_CHANGE', '1.0', true, null, null, '_notice_definitions',
+        'Definitions of product types have changed: those that are here are checked by the next run of get_product_types.'),
     ('ITEM_PRODUCT_TYPE_CHANGE', '1.0', true, null, '{Asin}', null, 'An item has another product type.'),
     ('BRANDED_ITEM_CONTENT_CHANGE', '1.0', true, null, '{Asin}', null, 'The content of an item has changed.');
 insert into amzmp.notification_type (type, payload_version, subscribable, subject_path, handler, description)

@@ -448,6 +448,19 @@ set_report(Control *control)
 	return json_pack("{s:b}", "set", true);
 }
 
+/* Amazon changes a definition: a new version, which may require an attribute more. */
+static json_t *
+change_product_type(Control *control)
+{
+	const char *name = json_get_text(control->spec, "product_type");
+
+	if (name == NULL || !product_type_exists(name))
+		control->problem = xstrdup("product_type is needed, one that there is, and required if an attribute becomes so");
+	else
+		product_type_change(name, json_get_text(control->spec, "required"));
+	return json_pack("{s:b}", "set", true);
+}
+
 static json_t *
 get_queues(Control *control)
 {
@@ -529,6 +542,7 @@ reset_all(Control *control)
 	lwa_reset();
 	sellers_reset();
 	documents_reset();
+	product_types_reset();
 	report_scripts_reset();
 	notifications_reset();
 	queues_reset();
@@ -579,6 +593,7 @@ static const ControlPath paths[] = {
 	{"POST", "faults", add_fault},
 	{"DELETE", "faults", remove_faults},
 	{"POST", "reports", set_report},
+	{"POST", "product_types", change_product_type},
 	{"GET", "queues", get_queues},
 	{"POST", "queues", send_message},
 	{"GET", "hooks", get_hooks},

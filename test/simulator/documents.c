@@ -1,6 +1,6 @@
 /*
- * documents.c: what is uploaded for a feed or downloaded from a report: bytes behind a signed URL that lives five
- * minutes. The storage behind the URLs is no SP-API: no token, no usage plan, and it answers errors in XML.
+ * documents.c: what is uploaded for a feed, downloaded from a report, or defines a product type: bytes behind a signed URL
+ * that lives five minutes, or longer. The storage behind the URLs is no SP-API: no token, no usage plan, and it answers errors in XML.
  */
 #include "sim.h"
 #include "http.h"
@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-#define URL_LIFETIME (5 * MINUTE)
 
 static Table *documents;
 
@@ -68,19 +66,19 @@ document_fill(Document *document, char *bytes, size_t length, bool pack)
 }
 
 json_t *
-document_url(Document *document)
+document_url(Document *document, Micros lifetime)
 {
-	document->url_ends = clock_now() + URL_LIFETIME;
+	document->url_ends = clock_now() + lifetime;
 	random_text(document->signature, 32);
-	return json_text("%s://127.0.0.1:%d/_documents/%s?X-Amz-Expires=300&X-Amz-Signature=%s", settings.scheme,
-					 settings.port, document->id, document->signature);
+	return json_text("%s://127.0.0.1:%d/_documents/%s?X-Amz-Expires=%d&X-Amz-Signature=%s", settings.scheme,
+					 settings.port, document->id, (int) (lifetime / SECOND), document->signature);
 }
 
 /* The answer of getFeedDocument and getReportDocument. */
 json_t *
 document_json(Call *call, Document *document, const char *id_name)
 {
-	json_t *answer = json_pack("{s:s, s:o}", id_name, document->id, "url", document_url(document));
+	json_t *answer = json_pack("{s:s, s:o}", id_name, document->id, "url", document_url(document, URL_LIFETIME));
 
 	document->content_encoding = document->packed && json_get_bool(call->query, "enableContentEncodingUrlHeader", false);
 	if (document->packed && !document->content_encoding)

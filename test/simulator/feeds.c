@@ -23,7 +23,8 @@ feed_document_create(Call *call)
 	if (!validate_object(call, call->body, "body", fields, lengthof(fields)))
 		return;
 	document = document_new(call->seller, "feed", json_get_text(call->body, "contentType"));
-	call_answer(call, 201, json_pack("{s:s, s:o}", "feedDocumentId", document->id, "url", document_url(document)));
+	call_answer(call, 201,
+				json_pack("{s:s, s:o}", "feedDocumentId", document->id, "url", document_url(document, URL_LIFETIME)));
 }
 
 /*

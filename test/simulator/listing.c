@@ -272,6 +272,10 @@ check_submission(const Submission *submission, bool is_new, json_t *issues)
 	}
 	if (submission->attributes != NULL && is_new && submission->requirements != NULL)
 		check_complete(submission, issues);
+	if (submission->attributes != NULL && submission->requirements != NULL &&
+		strcmp(submission->requirements, "LISTING_OFFER_ONLY") != 0)
+		schema_check_whole(submission->product_type, submission->attributes,
+						   marketplace_by_id(json_string_value(json_array_get(submission->market_ids, 0))), issues);
 	json_array_foreach(submission->patches, i, value)
 	{
 		const char *op = json_get_text(value, "op");
@@ -337,13 +341,19 @@ commit(const Submission *submission, Item **item, json_t *attributes)
 static void
 preview(const Submission *submission, const Item *item, const json_t *attributes, json_t *issues)
 {
+	Item as_if = {.seller = submission->seller, .sku = (char *) submission->sku, .product_type = "PRODUCT"}; /* what the item would be */
 	size_t i;
 	json_t *id;
 	char asin[11];
 
+	if (item != NULL)
+		as_if = *item;
+	if (strcmp(submission->product_type, "PRODUCT") != 0)
+		as_if.product_type = (char *) submission->product_type;
+
 	json_array_foreach(submission->market_ids, i, id)
 	{
-		json_t *more = verdict_issues(item, attributes, marketplace_by_id(json_string_value(id)), asin);
+		json_t *more = verdict_issues(&as_if, attributes, marketplace_by_id(json_string_value(id)), asin);
 
 		json_array_extend(issues, more);
 		json_decref(more);

@@ -242,8 +242,13 @@ attribute_check(const char *product_type, const char *name, const json_t *instan
 	else if (!json_is_array(instances) || json_array_size(instances) == 0)
 		invalid(&check, "99022", "too few values");
 	else
+	{
 		json_array_foreach(instances, i, instance)
 		{
 			check_instance(&check, instance, market_ids);
 		}
+		if (use == USE_WHOLE && json_array_size(market_ids) == 1)
+			schema_check_attribute(product_type, name, instances,
+								   marketplace_by_id(json_string_value(json_array_get(market_ids, 0))), issues);
+	}
 }

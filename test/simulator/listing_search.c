@@ -280,7 +280,7 @@ restrictions_get(Call *call)
 		const char *code = !exists ? "ASIN_NOT_FOUND" : "APPROVAL_REQUIRED";
 		const char *message = !exists ? "The ASIN does not exist in this marketplace." : "You need approval to list.";
 
-		if (exists && catalog_outcome(ean) != CATALOG_APPROVAL)
+		if (exists ? catalog_outcome(ean) != CATALOG_APPROVAL : seller_has_page(call->seller, asin))
 			continue;
 		json_array_append_new(list, json_pack("{s:O, s:s*, s:[{s:s, s:s}]}", "marketplaceId", id, "conditionType",
 											  condition, "reasons", "message", message, "reasonCode", code));

@@ -111,6 +111,25 @@ needs_no_identifier(const json_t *attributes, const Marketplace *market)
 		   json_object_get(attributes, "supplier_declared_has_product_identifier_exemption") != NULL;
 }
 
+/* Is the SKU on this page already? The page may be one that its facts have made. */
+static bool
+is_on_page(const Item *item, const char *asin)
+{
+	for (size_t i = 0; item != NULL && i < item->offers.count; i++)
+		if (strcmp(((const Offer *) item->offers.at[i])->asin, asin) == 0)
+			return true;
+	return false;
+}
+
+bool
+seller_has_page(const Seller *seller, const char *asin)
+{
+	for (size_t i = 0; i < seller->item_list.count; i++)
+		if (is_on_page(seller->item_list.at[i], asin))
+			return true;
+	return false;
+}
+
 /* Finds the page that the offer belongs to. */
 static bool
 match_page(const Item *item, const json_t *attributes, const Marketplace *market, char asin[11], json_t *issues)
@@ -135,6 +154,11 @@ match_page(const Item *item, const json_t *attributes, const Marketplace *market
 												"No page of the catalogue matches: neither an ASIN nor a product "
 												"identifier was supplied."));
 		return false;
+	}
+	if (is_on_page(item, text))
+	{
+		snprintf(asin, 11, "%s", text);
+		return true;
 	}
 	matches = identifier == NULL
 				  ? 1

@@ -205,6 +205,7 @@ main(int argc, char **argv)
 	clock_reset(arguments.time_scale);
 	sellers_reset();
 	documents_reset();
+	product_types_reset();
 	notifications_reset();
 	queues_reset();
 	hooks_reset();

@@ -99,6 +99,27 @@ static const Param restrictions[] = {
 	{.name = NULL},
 };
 
+#define DEFINITION_LOCALES                                                                                             \
+	"DEFAULT,ar,ar_AE,de,de_DE,en,en_AE,en_AU,en_CA,en_GB,en_IN,en_SG,en_US,es,es_ES,es_MX,es_US,fr,fr_CA,fr_FR,it,"   \
+	"it_IT,ja,ja_JP,nl,nl_NL,pl,pl_PL,pt,pt_BR,pt_PT,sv,sv_SE,tr,tr_TR,zh,zh_CN,zh_TW"
+
+static const Param search_definitions[] = {
+	{.name = "keywords", .kind = PARAM_LIST},     {.name = "marketplaceIds", .kind = PARAM_LIST, .required = true},
+	{.name = "itemName", .kind = PARAM_TEXT},     {.name = "locale", .kind = PARAM_TEXT},
+	{.name = "searchLocale", .kind = PARAM_TEXT}, {.name = NULL},
+};
+
+static const Param get_definition[] = {
+	{.name = "sellerId", .kind = PARAM_TEXT},
+	{.name = "marketplaceIds", .kind = PARAM_LIST, .required = true, .high = 1},
+	{.name = "productTypeVersion", .kind = PARAM_TEXT},
+	{.name = "requirements", .kind = PARAM_ENUM, .allowed = "LISTING,LISTING_PRODUCT_ONLY,LISTING_OFFER_ONLY"},
+	{.name = "requirementsEnforced", .kind = PARAM_ENUM, .allowed = "ENFORCED,NOT_ENFORCED"},
+	{.name = "locale", .kind = PARAM_ENUM, .allowed = DEFINITION_LOCALES},
+	{.name = "parentageLevel", .kind = PARAM_ENUM, .allowed = "NONE,CHILD,PARENT"},
+	{.name = NULL},
+};
+
 static const Param search_catalog[] = {
 	{.name = "identifiers", .kind = PARAM_LIST, .high = 20},
 	{.name = "identifiersType", .kind = PARAM_ENUM, .allowed = "ASIN,EAN,GTIN,ISBN,JAN,MINSAN,SKU,UPC"},
@@ -207,6 +228,10 @@ const Operation operations[] = {
 	 listing_search, NULL},
 	{"getListingsRestrictions", "GET", "/listings/2021-08-01/restrictions", 5, 10, 100, 0, restrictions,
 	 restrictions_get, NULL},
+	{"searchDefinitionsProductTypes", "GET", "/definitions/2020-09-01/productTypes", 5, 5, 100, 0, search_definitions,
+	 definitions_search, NULL},
+	{"getDefinitionsProductType", "GET", "/definitions/2020-09-01/productTypes/{productType}", 5, 5, 100, 0,
+	 get_definition, definitions_get, NULL},
 	{"searchOrders", "GET", "/orders/2026-01-01/orders", 0.0056, 20, 0, 0, search_orders, orders_search, NULL},
 	{"getOrder", "GET", "/orders/2026-01-01/orders/{orderId}", 0.5, 30, 0, 0, get_order, orders_get, NULL},
 	{"confirmShipment", "POST", "/orders/v0/orders/{orderId}/shipmentConfirmation", 2, 10, 0, OPERATION_BODY, none,

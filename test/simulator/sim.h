@@ -72,6 +72,7 @@ json_t *attribute_instance(const json_t *attributes, const char *name, const cha
 json_t *attributes_put(const json_t *old, const json_t *fresh, const char *market_id, bool keep_facts);
 json_t *attributes_patch(const json_t *old, const json_t *patches);
 json_t *attributes_without(const json_t *old, const char *market_id);
+bool seller_has_page(const Seller *seller, const char *asin);
 void verdict_schedule(Item *item, const json_t *market_ids, bool stock_touched);
 void verdict_schedule_delete(Item *item, const Marketplace *market);
 json_t *verdict_issues(const Item *item, const json_t *attributes, const Marketplace *market, char asin[11]);
@@ -98,6 +99,21 @@ bool issues_have_error(const json_t *issues);
 void writes_note(const Submission *submission, const json_t *attributes, bool price, bool quantity);
 json_t *writes_json(int64_t limit);
 void writes_reset(void);
+
+/* ---- product_types.c, schema_check.c, definitions.c ---- */
+void product_types_reset(void);
+void product_type_change(const char *name, const char *required);
+bool product_type_exists(const char *name);
+size_t product_type_count(void);
+const char *product_type_name(size_t i);
+const char *product_type_title(const char *name);
+char *product_type_version(const char *name);
+json_t *product_type_schema(const char *name, const char *requirements, bool enforced, const Marketplace *market);
+void schema_check_attribute(const char *product_type, const char *name, const json_t *value, const Marketplace *market,
+							json_t *issues);
+void schema_check_whole(const char *product_type, const json_t *attributes, const Marketplace *market, json_t *issues);
+void definitions_search(Call *call);
+void definitions_get(Call *call);
 
 /* ---- order*.c ---- */
 void orders_search(Call *call);
@@ -142,6 +158,8 @@ void sellers_participations(Call *call);
 void sellers_account(Call *call);
 
 /* ---- documents.c: bodies behind URLs that expire ---- */
+#define URL_LIFETIME (5 * MINUTE)
+
 typedef struct Document
 {
 	char id[64];
@@ -159,7 +177,7 @@ typedef struct Document
 Document *document_new(Seller *seller, const char *kind, const char *type);
 Document *document_find(const Seller *seller, const char *id);
 void document_fill(Document *document, char *bytes, size_t length, bool pack);
-json_t *document_url(Document *document);
+json_t *document_url(Document *document, Micros lifetime);
 json_t *document_json(Call *call, Document *document, const char *id_name);
 void document_upload(Call *call);
 void document_download(Call *call);
