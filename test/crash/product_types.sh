@@ -45,8 +45,8 @@ is "$(sql "select state || ': ' || reason from amzmp.listing_status where sku = 
 	'what it refuses is not'
 is "$(control GET 'requests?operation=putListingsItem&limit=500' | grep -c 'items/A1DEMOSELLER/GLOW')" 0 'Amazon never saw it'
 reader=$(control GET 'listings?sku=READER' | tr -d ' \n')
-like "$reader" '"room_note":.{[^]]*"language_tag":"de_DE"' 'a text in a language carries it, because the definition says so'
-unlike "$reader" '"style":.{[^]]*language_tag' 'and one in none does not'
+like "$reader" '"room_note":.."value":"Study","language_tag":"de_DE"' 'a text in a language carries it, because the definition says so'
+like "$reader" '"style":.."value":"modern","marketplace_id"' 'and one in none does not'
 sql "update shop.lamp set power = 'solar', watts = 5 where sku = 'GLOW'" >/dev/null
 ok "$(sql_becomes 60 "select state from amzmp.listing where sku = 'GLOW'" live && echo 0 || echo 1)" 'mended in the shop it is created at once' ||
 	diag "$(sql "select sku, state, step, state_reason from amzmp.listing")"
