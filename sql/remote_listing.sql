@@ -331,16 +331,17 @@ begin
     where (r.account_id, r.channel_id, r.sku) = (report.account_id, report.channel_id, w.sku);
     get diagnostics changed = row_count;
 
-    -- Amazon should not, but may, show a SKU twice
+    -- Amazon should not, but may, show a SKU twice. In the order of the key, because an index takes a million rows in order in
+    -- half the time, and without ON CONFLICT, which writes each row twice over.
     insert into amzmp.remote_listing (account_id, channel_id, sku, asin, title, description, listing_id, price, quantity,
         status, fulfillment, fulfillment_channel, condition, condition_note, product_id, product_id_type, shipping_group,
         opened, rest, digest, report_id, changed_at)
-    select report.account_id, report.channel_id, n.seller_sku, n.asin1, n.item_name, n.item_description, n.listing_id,
-        n.amount, n.units, n.state, n.shipped_by, n.fulfillment_channel, n.item_condition, n.item_note, n.product_id,
-        n.product_id_type, n.merchant_shipping_group, n.open_date, n.rest, n.digest, report.report_id,
-        report.submitted_at
+    select distinct on (n.seller_sku) report.account_id, report.channel_id, n.seller_sku, n.asin1, n.item_name,
+        n.item_description, n.listing_id, n.amount, n.units, n.state, n.shipped_by, n.fulfillment_channel, n.item_condition,
+        n.item_note, n.product_id, n.product_id_type, n.merchant_shipping_group, n.open_date, n.rest, n.digest,
+        report.report_id, report.submitted_at
     from pg_temp.listing_new as n
-    on conflict do nothing;
+    order by n.seller_sku;
     get diagnostics added = row_count;
 end
 $$;

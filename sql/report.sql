@@ -40,6 +40,7 @@ create table amzmp.report (
     amazon_document_id text,
     restricted boolean not null default false,
     document_id bigint,
+    form text,
     columns text[],
     rows bigint,
     tries smallint not null default 0,
@@ -81,7 +82,8 @@ comment on column amzmp.report.amazon_report_id is 'Amazon''s id of the report, 
 comment on column amzmp.report.amazon_document_id is 'Amazon''s id of the document.';
 comment on column amzmp.report.restricted is 'Does Amazon give the document out to a restricted data token only?';
 comment on column amzmp.report.document_id is 'Its content. Two reports share one where Amazon gave the same document twice.';
-comment on column amzmp.report.columns is 'The columns that it has.';
+comment on column amzmp.report.form is 'table, json or xml; other: report_document() returns it, and it has no rows.';
+comment on column amzmp.report.columns is 'The columns that it has, or the members of its rows.';
 comment on column amzmp.report.rows is 'How many rows it has.';
 comment on column amzmp.report.tries is 'Failed attempts at the present step.';
 comment on column amzmp.report.looks is 'How often it was looked for after a lost answer.';

@@ -26,7 +26,17 @@ begin atomic
     from amzmp.report as r
     cross join lateral amzmp._report_rows(r.account_id, r.document_id, r.type, coalesce(_report_rows.after, 0),
         coalesce(_report_rows.most, 9000000000000000)) as d
-    where (r.account_id, r.report_id) = (_report_rows.account_id, _report_rows.report_id);
+    where (r.account_id, r.report_id) = (_report_rows.account_id, _report_rows.report_id)
+        and coalesce(r.form, 'table') = 'table'
+    union all
+    select d.place, d.cells
+    from amzmp.report as r
+    cross join lateral amzmp._tree_rows(r.account_id, r.document_id, r.form) as d
+    where (r.account_id, r.report_id) = (_report_rows.account_id, _report_rows.report_id)
+        and r.form in ('json', 'xml')
+        and r.document_id is not null
+        and d.place > coalesce(_report_rows.after, 0)
+        and d.place <= coalesce(_report_rows.after, 0) + coalesce(_report_rows.most, 9000000000000000);
 end;
 
 comment on function amzmp._report_rows(bigint, bigint, bigint, bigint) is 'Inner: the rows of a report as objects; cells that are empty are left out. No rows when it has no document.';
@@ -123,7 +133,8 @@ begin
     if report.document_id is not null and report.columns is null then
         shape := amzmp._shape_of(report);
         update amzmp.report as x
-        set columns = shape.columns,
+        set form = shape.form,
+            columns = shape.columns,
             rows = shape.rows
         where (x.account_id, x.report_id) = (report.account_id, report.report_id)
         returning x.* into report;
@@ -140,18 +151,31 @@ begin
 end
 $$;
 
--- A document that is no table has neither columns nor rows that we could count.
-create function amzmp._shape_of(report amzmp.report, out columns text[], out rows bigint)
+-- What a document is, the columns that it has, and how many rows. What is neither a table nor JSON nor XML has none.
+create function amzmp._shape_of(report amzmp.report, out form text, out columns text[], out rows bigint)
     language plpgsql
     stable
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    select s.columns, s.rows into columns, rows
-    from amzmp._report_shape(report.account_id, report.document_id, report.type) as s;
+    begin
+        select 'table', s.columns, s.rows into form, columns, rows
+        from amzmp._report_shape(report.account_id, report.document_id, report.type) as s;
+        return;
+    exception
+        when sqlstate 'AZ004' then
+            form := amzmp._content_form(amzmp._read_document(report.account_id, report.document_id));
+    end;
+    with row_of as materialized (
+        select t.cells from amzmp._tree_rows(report.account_id, report.document_id, form) as t
+    )
+    select array(select distinct k.name from row_of as r cross join lateral jsonb_object_keys(r.cells) as k (name) order by 1),
+        (select count(*) from row_of)
+    into columns, rows;
 exception
     when sqlstate 'AZ004' then
+        form := 'other';
         columns := '{}';
 end
 $$;

@@ -122,12 +122,14 @@ read_header(ReportReader *reader, const char *type)
 {
 	Oid types[2] = {TEXTOID, TEXTARRAYOID};
 	Datum values[2] = {CStringGetTextDatum(type), (Datum) 0};
+	const char *first;
 	Datum *names;
 	bool isnull;
 
 	if (!report_next(reader))
 		return;
-	if (strchr("<{[", reader->table.fields[0][0]) != NULL && reader->table.fields[0][0] != '\0')
+	first = reader->table.fields[0] + strspn(reader->table.fields[0], " ");
+	if (*first != '\0' && strchr("<{[", *first) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("the report is no table"),
 						errdetail("It is XML or JSON."), errhint("amzmp.report_document() returns it as it is.")));
 	values[1] = PointerGetDatum(headings(reader));

@@ -362,6 +362,45 @@ select is_empty($$select * from claim('createReport')$$, 'Amazon is not asked');
 select cmp_ok(amzmp.purge_reports('seller', '-1 s'), '>', 5::bigint, 'reports can be removed');
 select is((select count(*) from amzmp.document as d where d.document_id in (select document_id from amzmp.report)), 0::bigint, 'with their documents');
 
+/* ---- JSON and XML ---- */
+
+create function tree(content bytea) returns setof jsonb language plpgsql as $$
+begin
+    update amzmp.report as r set ended_at = now() where r.ended_at is null;
+    insert into amzmp.report (account_id, channel_id, type, marketplace_ids, state, document_id, submitted_at)
+    select t.account_id, t.de, 'GET_RESERVED_INVENTORY_DATA', '{A1PA6795UKMFR9}', 'downloaded', document(content, 'text/plain'), now() from this as t;
+    perform amzmp._task_report((select account_id from this), (report()).report_id::text, '{}');
+    return query select r.cells from amzmp.report_rows('seller', (report()).report_id) as r order by r.place;
+end
+$$;
+create function tree(content text) returns setof jsonb language sql as $$ select tree(convert_to(content, 'UTF8')) $$;
+
+select results_eq($$select tree('[{"sku": "A", "price": {"amount": 9.95}}, {"sku": "Ö"}, 3]')$$,
+    $$values ('{"sku": "A", "price": {"amount": 9.95}}'::jsonb), ('{"sku": "Ö"}'), ('{"value": 3}')$$, 'an array of JSON is its elements');
+select results_eq($$select form, columns, rows, state from report()$$, $$values ('json', '{price,sku,value}'::text[], 3::bigint, 'downloaded')$$, 'which are counted');
+select results_eq($$select tree(chr(65279) || ' {"spec": {"type": "X"}, "byDate": [{"date": "2026-01-01"}], "byAsin": [{"asin": "B1"}, {"asin": "B2"}]}')$$,
+    $$values ('{"@list": "byAsin", "asin": "B1"}'::jsonb), ('{"@list": "byAsin", "asin": "B2"}'), ('{"@list": "byDate", "date": "2026-01-01"}')$$,
+    'an object with arrays is their elements');
+select results_eq($$select tree('{"a": 1}')$$, $$values ('{"a": 1}'::jsonb)$$, 'one without is one row');
+select results_eq($$select cells from amzmp.report_rows('seller', (select report_id from amzmp.report where form = 'json' order by report_id limit 1), 1, 1)$$,
+    $$values ('{"sku": "Ö"}'::jsonb)$$, 'a part of the rows');
+select is_empty($$select tree('{"a": "secret')$$, 'what is broken has no rows');
+select results_eq($$select form, state, coalesce(reason, '') from report()$$, $$values ('other', 'downloaded', '')$$, 'and its document can be had');
+select results_eq($$select tree('<?xml version="1.0"?><e xmlns="urn:x"><Header><V>1</V></Header><Message><Order id="1"><Item>A &amp; B</Item><Item>B</Item><Price cur="EUR">9.95</Price></Order></Message><Message><Note/><![CDATA[x]]></Message></e>')$$,
+    $$values ('{"Order": {"@id": "1", "Item": ["A & B", "B"], "Price": {"@cur": "EUR", "#text": "9.95"}}}'::jsonb), ('{"Note": ""}')$$, 'XML is what its root has most of');
+select results_eq($$select form, columns, rows from report()$$, $$values ('xml', '{Note,Order}'::text[], 2::bigint)$$, 'which are counted too');
+select results_eq($$select tree(convert_to('<?xml version="1.0" encoding="ISO-8859-1"?><r><a>Größe</a><a k="ü"/></r>', 'LATIN1'))$$, $$values ('{"a": "Größe"}'::jsonb), ('{"@k": "ü"}')$$,
+    'in the character set that it names');
+select is_empty($$select tree('<a><b></a>')$$, 'broken XML has none');
+select is_empty($$select tree('<!DOCTYPE r [<!ENTITY f SYSTEM "file:///etc/passwd">]><r>&f;</r>')$$, 'nor does one that wants to read files');
+
+insert into amzmp.report (account_id, channel_id, type, marketplace_ids, state, document_id, submitted_at)
+select t.account_id, t.de, 'GET_MERCHANT_LISTINGS_DATA', '{A1PA6795UKMFR9}', 'downloaded',
+    document(convert_to(e'seller-sku\tprice\tquantity\tasin1\tstatus\nA\t1.234,50\t\tB1\tActive\nB\t1,234.5\t3\tB2\tInactive\n', 'UTF8'), 'text/plain;charset=UTF-8'), now() from this as t;
+select amzmp._task_report(:account_id, (report()).report_id::text, '{}') \g /dev/null
+select results_eq($$select sku, price, quantity, asin, status from amzmp.listing_report where report_id = (report()).report_id order by sku$$,
+    $$values ('A', 1234.50, null::integer, 'B1', 'Active'), ('B', 1234.5, 3, 'B2', 'Inactive')$$, 'listing reports are a view with types');
+
 /* ---- made elsewhere ---- */
 
 delete from amzmp.request;
