@@ -222,11 +222,14 @@ create function amzmp._mark_due(flow text) returns bigint
 declare
     f amzmp.flow := amzmp._flow($1);
     caller name := amzmp._caller();
+    places amzmp.flow_place[];
 begin
     -- a role that is limited to some accounts marks those, which is no pulse of the clock
     if not amzmp._may_see(0, caller) then
-        return (select coalesce(sum(amzmp._mark(f.flow, a.account_id)), 0)
-                  from amzmp.account a where amzmp._may_see(a.account_id, caller));
+        places := array(select p from amzmp._flow_places(f.flow, array(
+                select a.account_id from amzmp.account a where a.time_scale <= 1 and amzmp._may_see(a.account_id, caller))) p);
+        perform amzmp._run_places(f.flow, places);
+        return cardinality(places);
     end if;
     insert into amzmp.flow_state (flow, marked_at, marked_by) values (f.flow, now(), caller)
     on conflict (flow) do update set marked_at = excluded.marked_at, marked_by = excluded.marked_by;
