@@ -80,8 +80,9 @@ create table amzmp.listing_content (
     remote jsonb,
     submitted_at timestamptz,
     submitted_request bigint,
+    in_doubt boolean not null default false,
     differs boolean not null
-        generated always as (sends and desired is distinct from remote) stored,
+        generated always as (sends and not in_doubt and desired is distinct from remote) stored,
     primary key (account_id, channel_id, sku, facet),
     constraint listing_content_facet_check check (facet in ('product', 'relation', 'image'))
 );
@@ -89,6 +90,7 @@ create table amzmp.listing_content (
 create index listing_content_differs on amzmp.listing_content (account_id, channel_id, sku) where differs;
 create index listing_content_type on amzmp.listing_content (account_id, channel_id, product_type, sku) where facet = 'product';
 create index listing_content_parent on amzmp.listing_content (account_id, channel_id, parent_sku) where parent_sku is not null;
+create index listing_content_in_doubt on amzmp.listing_content (account_id, channel_id, sku) where in_doubt;
 
 comment on table amzmp.listing_content is 'Content of a listing, as attributes of Amazon''s: what the shop wants, and what Amazon accepted last.';
 comment on column amzmp.listing_content.account_id is 'The account.';
@@ -105,6 +107,7 @@ comment on column amzmp.listing_content.in_flight_request is 'That request.';
 comment on column amzmp.listing_content.remote is 'Attributes that Amazon accepted last. Null: none; an attribute that is null: unknown.';
 comment on column amzmp.listing_content.submitted_at is 'When Amazon accepted them.';
 comment on column amzmp.listing_content.submitted_request is 'The request that carried them.';
+comment on column amzmp.listing_content.in_doubt is 'Is what Amazon has unknown until it is read back? See confirm_identity.';
 comment on column amzmp.listing_content.differs is 'Is there content to send?';
 
 create view amzmp.content_diff

@@ -13,7 +13,8 @@
  *		unconfirmed  nothing was ever activated; the first activate() records the identity
  *
  * In doubt (listing.in_doubt, inventory.in_doubt): what Amazon has is unknown, and no difference until it was read back
- * (task read_back, when the orders have been read), or until the shop changes the value, which is then sent at once.
+ * (task read_back, when the orders have been read), or until the shop changes the value, which is then sent at once. Content
+ * (listing_content.in_doubt) waits for its reading in any case: content_check.sql.
  */
 create table amzmp.identity (
     singleton boolean primary key default true,
@@ -172,6 +173,7 @@ begin
     where l.account_id = _doubt.account_id
         and l.listed
         and l.wanted;
+    perform amzmp._doubt_content(account_id);
 
     update amzmp.inventory as i
     set in_doubt = true,
@@ -255,7 +257,14 @@ declare
         where (l.account_id, l.channel_id) = (_task_read_back.account_id, _task_read_back.subject::bigint)
             and l.in_doubt
             and l.read_due_at is null
-        order by l.sku
+        union
+        select d.sku
+        from amzmp.listing_content as d
+        join amzmp.listing as l using (account_id, channel_id, sku)
+        where (d.account_id, d.channel_id) = (_task_read_back.account_id, _task_read_back.subject::bigint)
+            and d.in_doubt
+            and l.read_due_at is null
+        order by sku
         limit at_once
     );
 begin

@@ -132,6 +132,7 @@ as $$
 #variable_conflict use_column
 declare
     rest text[] := array(select s.sku from unnest(skus) as s (sku) where s.sku !~ ',' order by s.sku);
+    with_attributes constant boolean := amzmp._wants_attributes(account_id, channel_id, skus);
     waiting record;
 begin
     if skus = '{}' then
@@ -153,6 +154,7 @@ begin
             and abs(extract(epoch from r.not_before - _look.not_before))
                 <= greatest(1, extract(epoch from _look.not_before - now()) / 4)
             and jsonb_array_length(r.params -> 'identifiers') < 20
+            and (not with_attributes or r.params -> 'includedData' ? 'attributes')
         for no key update skip locked
     loop
         exit when rest = '{}';
@@ -167,7 +169,7 @@ begin
     select _look.account_id, b.operation, 60, _look.not_before, b.params || jsonb_build_object(
             'sellerId', a.seller_id, 'marketplaceIds', jsonb_build_array(m.marketplace_id), 'issueLocale', m.language,
             'includedData', '["summaries", "issues", "offers", "fulfillmentAvailability"]'::jsonb
-                || case when amzmp._names_template(_look.account_id, _look.channel_id, _look.skus) then '["attributes"]'::jsonb else '[]' end),
+                || case when with_attributes then '["attributes"]'::jsonb else '[]' end),
         '_handle_read', 'listings', _look.channel_id::text, _look.channel_id, _look.cause
     from (
         select 'searchListingsItems' as operation,
@@ -263,6 +265,7 @@ begin
     perform amzmp._note_seen(account_id, seen);
     perform amzmp._check_fulfillment(account_id, seen);
     perform amzmp._check_templates(account_id, seen);
+    perform amzmp._settle_content(account_id, seen, answers);
     perform amzmp._keep_issues(account_id, array(
             select (s.channel_id, s.sku, s.issues, s.seen_at)::amzmp.issue_report from unnest(seen) as s
         ));

@@ -80,5 +80,22 @@ ok "$(sql_becomes 30 "select title from amzmp.listing_status where sku = 'MUG-RE
 	'it is deactivated'
 sql "update shop.product set price = 12 where sku = 'MUG-RED'" >/dev/null
 ok "$(sql_becomes 60 "select state from amzmp.listing where sku = 'MUG-RED'" live && echo 0 || echo 1)" 'until it has another'
+# ---- content in doubt
+
+sql "call amzmp.wait('30 s')" "select amzmp.enqueue('shop', 'patchListingsItem', '{\"sellerId\": \"A1DEMOSELLER\", \"sku\": \"MUG-RED\", \"marketplaceIds\": [\"A1PA6795UKMFR9\"]}',
+	'{\"productType\": \"MUG\", \"patches\": [{\"op\": \"replace\", \"path\": \"/attributes/item_name\", \"value\": [
+	   {\"value\": \"Foreign mug\", \"language_tag\": \"de_DE\", \"marketplace_id\": \"A1PA6795UKMFR9\"}]}]}')" >/dev/null
+sql "call amzmp.wait('30 s')" >/dev/null
+like "$(control GET 'listings?sku=MUG-RED' | tr -d '\n')" 'Foreign mug' 'somebody else changes a name'
+before=$(arrived patchListingsItem)
+PGUSER=postgres sql "update amzmp.identity set node_identity = 'the other node'" 'select amzmp.confirm_identity()' >/dev/null
+ok "$(sql_becomes 60 "select count(*) from amzmp.listing_content where in_doubt or differs or in_flight_request is not null" 0 && echo 0 || echo 1)" \
+	'after a change of identity content is read back'
+named()
+{
+	[[ $(control GET 'listings?sku=MUG-RED' | tr -d '\n') == *'Scarlet mug'* ]]
+}
+ok "$(wait_for 20 named && echo 0 || echo 1)" 'and what differs is sent'
+is "$(($(arrived patchListingsItem) - before))" 1 'nothing else'
 is "$(control GET violations | tr -d ' \n' | grep -o '"count":[0-9]*')" '"count":0' 'Amazon was asked nothing that it does not allow'
 finish

@@ -169,5 +169,41 @@ select accept('patchListingsItem') \g /dev/null
 select seen('FAMILY', '["DISCOVERABLE"]', 'B00FAMILY1') \g /dev/null
 select results_eq($$select state, step from amzmp.listing where sku = 'FAMILY'$$, $$values ('live', null::text)$$, 'the family itself is complete with that');
 
+/* ---- in doubt after a change of identity ---- */
+
+delete from amzmp.request;
+select live('DOUBT', 10, 5) \g /dev/null
+select content('DOUBT', '{"item_name": "Mug", "bullet_point": ["tea", "coffee"], "number_of_items": 1, "material": "clay"}') \g /dev/null
+select patched('DOUBT') \g /dev/null
+select accept('patchListingsItem') \g /dev/null
+select content('DOUBT', '{"item_name": "Mug", "bullet_point": ["tea", "coffee"], "number_of_items": 1, "color": "blue"}') \g /dev/null
+delete from amzmp.request;
+update amzmp.listing_content set in_flight = null, in_flight_request = null;
+update amzmp.listing set read_due_at = null, in_flight_request = null where sku = 'DOUBT';
+select amzmp._doubt(:account_id) \g /dev/null
+select is_empty($$select from amzmp.content_diff where sku = 'DOUBT'$$, 'after a change of identity no content differs');
+select amzmp._task_read_back(:account_id, :de::text, '{}') \g /dev/null
+select ok(bool_and(c.params -> 'includedData' ? 'attributes') and count(*) > 0, 'Amazon is asked for it') from claim('searchListingsItems') as c;
+select answer('searchListingsItems', 200, items(item('DOUBT', '["BUYABLE"]', 'B000000001', 10, 5) || '{"attributes": {
+    "item_name": [{"value": "Mug", "language_tag": "de_DE", "marketplace_id": "A1PA6795UKMFR9", "added": "by Amazon"}],
+    "bullet_point": [{"value": "tea", "language_tag": "de_DE", "marketplace_id": "A1PA6795UKMFR9"}],
+    "material": [{"value": "glass", "language_tag": "de_DE", "marketplace_id": "A1PA6795UKMFR9"}],
+    "externally_assigned_product_identifier": [{"type": "ean", "value": "4006381333931", "marketplace_id": "A1PA6795UKMFR9"}],
+    "brand": [{"value": "theirs", "language_tag": "de_DE", "marketplace_id": "A1PA6795UKMFR9"}]}}')) \g /dev/null
+select is(patched('DOUBT'), 'replace bullet_point, replace color, delete material, replace number_of_items', 'only what Amazon has otherwise is sent');
+select accept('patchListingsItem') \g /dev/null
+select is_empty($$select from amzmp.listing_content where sku = 'DOUBT' and (in_doubt or differs)$$, 'then nothing is in doubt');
+delete from amzmp.request;
+update amzmp.listing set read_due_at = null where sku = 'DOUBT';
+select amzmp._look(:account_id, :de, '{DOUBT}', now(), null), amzmp._doubt(:account_id) \g /dev/null
+select count(*) from claim('searchListingsItems') \g /dev/null
+select answer('searchListingsItems', 200, items(item('DOUBT', '["BUYABLE"]', 'B000000001', 10, 5))) \g /dev/null
+select results_eq($$select in_doubt, differs from amzmp.listing_content where sku = 'DOUBT'$$, $$values (true, false)$$,
+    'a reading that did not ask for attributes ends no doubt');
+select ok(count(*) = 1 and bool_and(c.params -> 'includedData' ? 'attributes'), 'it is read once more') from claim('searchListingsItems') as c;
+select answer('searchListingsItems', 403, '{}', 'Unauthorized', 'No.') \g /dev/null
+select results_eq($$select in_doubt, differs from amzmp.listing_content where sku = 'DOUBT'$$, $$values (false, true)$$,
+    'where Amazon refuses to tell, all is sent again');
+
 select * from finish();
 rollback;
