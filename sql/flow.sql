@@ -202,30 +202,6 @@ end
 $$;
 select amzmp._expose('amzmp._run_flow(text, text, text)', 'amzmp_operator', 'Run a flow now, whether it is enabled or not.');
 
-create function amzmp._flow_housekeeping(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-begin
-    perform amzmp._keep_log(account_id, 'activity', 'at', 'activity_retention');
-    perform amzmp._keep_log(account_id, 'request_log', 'finished_at', 'request_retention');
-    perform amzmp._purge_bodies(account_id);
-    perform amzmp._purge_consents(account_id);
-    perform amzmp._purge_flow_runs(account_id, interval '30 days');
-    with old as (
-        delete from amzmp.brake_batch b
-         where b.account_id = _flow_housekeeping.account_id and b.closed_at < now() - interval '30 days'
-        returning b.batch_id
-    )
-    delete from amzmp.brake_item i using old
-     where i.account_id = _flow_housekeeping.account_id and i.batch_id = old.batch_id;
-    perform amzmp._purge_lag_samples(account_id);
-    perform amzmp._purge_feeds(account_id, amzmp._setting_interval(account_id, 0, 'feed_retention'));
-    perform amzmp._purge_reports(account_id, amzmp._setting_interval(account_id, 0, 'report_retention'));
-    perform amzmp._resume_reports(account_id);
-    perform amzmp._clean_changes();
-end
-$$;
-
 -- Inner: is work waiting? 'idle' looks at what is due or in flight, 'settled' also at what is awaited.
 create function amzmp._pending(until text) returns text
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
