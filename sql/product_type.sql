@@ -384,6 +384,57 @@ begin
 end
 $$;
 
+-- Channels that have offers, and not the definition of what offers may say.
+create function amzmp._channels_without_offer_definition(account_id bigint)
+    returns setof bigint
+    rows 1
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select c.channel_id
+    from amzmp.channel as c
+    where c.account_id = _channels_without_offer_definition.account_id
+        and c.active
+        and not c.dropped
+        and exists (
+            select from amzmp.listing as l where (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
+        )
+        and not exists (
+            select
+            from amzmp.product_type as t
+            where (t.account_id, t.channel_id, t.product_type, t.requirements) = (c.account_id, c.channel_id, 'PRODUCT', 'LISTING_OFFER_ONLY')
+        );
+end
+$$;
+
+create function amzmp._due_get_product_types(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (
+        select
+        from amzmp.product_type as t
+        where t.account_id = a.id
+            and (t.state in ('asked', 'loading', 'failed')
+                or t.checked_at < now() - (select amzmp._setting_interval(a.id, 0, 'definition_max_age')))
+    )
+        or exists (select from amzmp._channels_without_offer_definition(a.id));
+end
+$$;
+
 create function amzmp._flow_get_product_types(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql
@@ -396,19 +447,8 @@ declare
     cause constant jsonb := jsonb_build_object('flow_run', flow_run_id);
     max_age constant interval := amzmp._setting_interval(account_id, 0, 'definition_max_age');
 begin
-    perform amzmp._ask_definitions(c.account_id, c.channel_id, '{PRODUCT}', 'LISTING_OFFER_ONLY', cause)
-    from amzmp.channel as c
-    where c.account_id = _flow_get_product_types.account_id
-        and c.active
-        and not c.dropped
-        and exists (
-            select from amzmp.listing as l where (l.account_id, l.channel_id) = (c.account_id, c.channel_id)
-        )
-        and not exists (
-            select
-            from amzmp.product_type as t
-            where (t.account_id, t.channel_id, t.requirements) = (c.account_id, c.channel_id, 'LISTING_OFFER_ONLY')
-        );
+    perform amzmp._ask_definitions(_flow_get_product_types.account_id, c.id, '{PRODUCT}', 'LISTING_OFFER_ONLY', cause)
+    from amzmp._channels_without_offer_definition(_flow_get_product_types.account_id) as c (id);
     perform amzmp._ask_definitions(w.account_id, w.channel_id, w.product_types, w.requirements, cause)
     from (
         select t.account_id, t.channel_id, t.requirements, array_agg(t.product_type) as product_types
