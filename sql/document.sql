@@ -3,8 +3,8 @@
  *	  What feeds carry to Amazon, what comes back for them, and reports: content, packed, in chunks. document.c writes and
  *	  reads it.
  *
- * A document belongs to the row that names it (amzmp.feed, amzmp.report, amzmp.product_type) and goes with it. The links by which Amazon takes and gives
- * documents are keys for whoever holds them, so they are sealed, short-lived and for no reader.
+ * A document belongs to the row that names it (amzmp.feed, amzmp.report, amzmp.product_type) and goes with it. The links by
+ * which Amazon takes and gives documents are keys for whoever holds them, so they are sealed, short-lived and for no reader.
  */
 create sequence amzmp.document_id_seq as bigint;
 
