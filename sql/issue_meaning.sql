@@ -3,6 +3,8 @@
  *	  What error codes mean in plain words, and what to do: Amazon's codes about listings, its codes about calls, and ours.
  *
  * Built-in rows come with this script; users add rows of their own, also for a code that is there, and theirs go first.
+ * Refusals about orders (shipments, cancellations, refunds, invoices) often have a code that says nothing: rows with a pattern are found
+ * by Amazon's words, by amzmp.meaning_of. Of other codes
  * amzmp.meaning says which row counts; amzmp.issue, amzmp.penalised, amzmp.listing_status and why show it. A code that is blocking is
  * tried again after blocking_retry_interval at the soonest (penalty.sql), because repeating alone mends nothing.
  */
@@ -15,12 +17,15 @@ create table amzmp.issue_meaning (
     remedy text,
     blocking boolean not null default false,
     retry_after interval,
+    pattern text,
+    position smallint not null default 100,
     primary key (code, built_in),
     constraint issue_meaning_code_check check (code <> ''),
     constraint issue_meaning_error_check check (error ~ '^[A-Z][A-Z0-9_]*$'),
     constraint issue_meaning_class_check check (class in ('shop data', 'mapping', 'identity', 'approval', 'review', 'image',
         'order', 'call', 'connection', 'wait', 'warning')),
-    constraint issue_meaning_retry_after_check check (retry_after > interval '0')
+    constraint issue_meaning_retry_after_check check (retry_after > interval '0'),
+    constraint issue_meaning_pattern_check check (class = 'order' and ('' ~* pattern) is not null or pattern is null)
 );
 
 comment on table amzmp.issue_meaning is 'Error codes in plain words. Add your own by INSERT, also for a code that is there: yours goes first. The built-in rows cannot be altered.';
@@ -32,6 +37,8 @@ comment on column amzmp.issue_meaning.meaning is 'What it means.';
 comment on column amzmp.issue_meaning.remedy is 'What to do about it; null where there is nothing to do.';
 comment on column amzmp.issue_meaning.blocking is 'Does it stay until somebody changes something? Then it is tried again after blocking_retry_interval at the soonest.';
 comment on column amzmp.issue_meaning.retry_after is 'How long to wait before the next try after this very error; null: what the policy says.';
+comment on column amzmp.issue_meaning.pattern is 'Of refusals about orders (class order): a regular expression over Amazon''s code and words, whatever the case, by which the row is found; the code is then a name of your own. Null: it is found by its code.';
+comment on column amzmp.issue_meaning.position is 'Of several patterns that fit, the lowest counts.';
 
 alter table amzmp.issue_meaning enable row level security;
 create policy issue_meaning_read on amzmp.issue_meaning for select using (true);
@@ -139,6 +146,70 @@ values
     (true, false, '40P01', 'SHOP_BUSY', 'wait', 'The shop''s rows were locked by somebody else in another order.', 'Nothing: it is tried again.'),
     (true, false, 'ADDRESS_UNMAPPED', 'ADDRESS_UNMAPPED', 'order', 'A part of the address has no counterpart in the shop. The order is kept, its hand-over waits.',
         'Map the code that the message names, then redeliver the order.');
+
+-- Refusals about orders: by code where it says enough, else by Amazon's words; and what amzmp itself finds in the way.
+insert into amzmp.issue_meaning (built_in, position, code, pattern, error, class, meaning, remedy)
+values
+    (true, 10, 'PackageToUpdateNotFound', null, 'PACKAGE_NOT_FOUND', 'order', 'Amazon has the whole order shipped, by other packages than this one.',
+        'Nothing is left to confirm. Correct one of Amazon''s packages by its package_reference (amzmp.order_package), or leave it.'),
+    (true, 10, '5004', null, 'CARRIER_UNKNOWN', 'order', 'Amazon does not know the carrier.',
+        'amzmp.map_carrier(account, carrier, code), or with code Other and the carrier''s name; then amzmp.retry_shipments(account).'),
+    (true, 10, '79513', null, 'INVOICE_OPTION', 'order', 'An option of the invoice is missing or misspelt.',
+        'Upload it again with all amounts; a credit note needs the refund''s transaction.'),
+    (true, 10, '79525', null, 'INVOICE_BY_AMAZON', 'order', 'Amazon makes the invoices of this order itself.', 'Nothing: do not upload one.'),
+    (true, 10, 'REFUSED_PACKAGE', 'without this package', 'PACKAGE_NOT_FOUND', 'order', 'Amazon has the order shipped, by other packages than this one.',
+        'Correct one of Amazon''s packages by its package_reference (amzmp.order_package), or leave it.'),
+    (true, 20, 'REFUSED_REFERENCE', 'packageReferenceId', 'PACKAGE_REFERENCE', 'order', 'The number of the package is not one that Amazon takes.',
+        'Leave package_reference out, so that the next free one is taken.'),
+    (true, 25, 'REFUSED_MISMATCH', '(carrier|tracking).*(mismatch|(does|do) not (match|belong|fit))', 'CARRIER_MISMATCH', 'order',
+        'Carrier and tracking number do not belong together.', 'Correct the one that is wrong in the shop''s row, or confirm the package again with its package_reference.'),
+    (true, 30, 'REFUSED_CARRIER', 'carrier ?(code|name)?.*(invalid|not valid|unknown|not (supported|recogni[sz]ed|allowed))|(invalid|unknown|unsupported|unrecogni[sz]ed) carrier',
+        'CARRIER_UNKNOWN', 'order', 'Amazon does not know the carrier.',
+        'amzmp.map_carrier(account, carrier, code), or with code Other and the carrier''s name; then amzmp.retry_shipments(account).'),
+    (true, 35, 'REFUSED_CARRIER_NAME', 'carrier', 'CARRIER_REFUSED', 'order', 'Something about the carrier is not as it must be.',
+        'amzmp.map_carrier(account, carrier, code) says what it is called at Amazon; then amzmp.retry_shipments(account).'),
+    (true, 40, 'REFUSED_TRACKING', 'tracking', 'TRACKING_REFUSED', 'order', 'The tracking number is missing or not of the carrier''s form.',
+        'Correct it in the shop''s row, or confirm the package again with its package_reference.'),
+    (true, 50, 'REFUSED_TIME', 'ship ?date|FulfillmentDate|time of shipment', 'SHIP_DATE', 'order', 'The time of shipment is in the future, or before the order.',
+        'Correct the time, and see that the server''s clock and time zone are right.'),
+    (true, 60, 'REFUSED_QUANTITY', 'quantity|units of line|left to ship', 'QUANTITY_REFUSED', 'order', 'More units than are open.',
+        'Amazon counts packages that it has already: amzmp.order_package and amzmp.shipment tell which.'),
+    (true, 70, 'REFUSED_LINE', 'no item|no line|no such item', 'NO_SUCH_LINE', 'order', 'The order has no such line.', 'Name one of amzmp.order_item.'),
+    (true, 80, 'REFUSED_FBA', 'fulfilled by Amazon|shipped by Amazon', 'SHIPPED_BY_AMAZON', 'order', 'Amazon ships this order itself.',
+        'Do not confirm it; leave such orders out of the attached table by its filter.'),
+    (true, 90, 'REFUSED_CANCELLATION', 'being cancelled|asks to cancel', 'CANCELLATION_ASKED', 'order', 'Somebody wants the order cancelled.',
+        'amzmp.accept_cancellation or amzmp.decline_cancellation (account, amazon_order_id).'),
+    (true, 100, 'REFUSED_CANCELLED', 'is CANCELLED|UNFULFILLABLE', 'ORDER_CANCELLED', 'order', 'The order was cancelled.',
+        'Do not ship it; if it is under way already, call it back.'),
+    (true, 110, 'REFUSED_PENDING', 'PENDING|not paid', 'ORDER_NOT_PAID', 'order', 'The order is not paid yet.', 'Wait: it goes on by itself when Amazon releases the order.'),
+    (true, 120, 'REFUSED_ORDER', 'no order|not found|404', 'NO_SUCH_ORDER', 'order', 'Amazon, or this account, has no such order.',
+        'Look at the number and at the account; amzmp.fetch_order(account, amazon_order_id) fetches one.'),
+    (true, 130, 'REFUSED_MARKETPLACE', 'marketplaceId', 'WRONG_MARKETPLACE', 'order', 'The order belongs to another marketplace.',
+        'amzmp.fetch_order reads it anew, then amzmp.retry_shipments(account).'),
+    (true, 140, 'REFUSED_ACCESS', '403|Unauthorized|denied', 'NO_ACCESS', 'order', 'The application lacks a role, or the seller withdrew its consent.',
+        'Give the application the role for orders in the developer''s portal, renew the consent, then amzmp.retry_shipments(account).'),
+    (true, 150, 'REFUSED_INVOICE', 'generates the invoices', 'INVOICE_BY_AMAZON', 'order', 'Amazon makes the invoices of this order itself.', 'Nothing: do not upload one.'),
+    (true, 160, 'REFUSED_AMOUNT', 'exceed', 'AMOUNT_REFUSED', 'order', 'More than what was paid would be given back.', 'amzmp.refund_booking tells what was given back already.');
+
+-- What a refusal about an order means. Its words decide where its code says nothing.
+create function amzmp.meaning_of(code text, words text)
+    returns setof amzmp.issue_meaning
+    language sql
+    stable
+    rows 1
+    parallel safe
+begin atomic
+    select m.*
+    from amzmp.issue_meaning as m
+    where m.class = 'order'
+        and (m.pattern is null and m.code = meaning_of.code or concat_ws(' ', meaning_of.code, meaning_of.words) ~* m.pattern)
+    order by m.built_in, m.pattern is not null, m.position, m.code
+    limit 1;
+end;
+
+revoke all on function amzmp.meaning_of(text, text) from public;
+grant execute on function amzmp.meaning_of(text, text) to amzmp_reader;
+comment on function amzmp.meaning_of(text, text) is 'What a refusal about an order (a shipment, cancellation, refund or invoice) means, by its code and Amazon''s words: your row of amzmp.issue_meaning where one fits, else the built-in one. No row where nobody has explained it.';
 
 -- What each code means: the user's row before ours. The one look-up; views join it.
 create view amzmp.meaning

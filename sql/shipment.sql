@@ -43,6 +43,7 @@ create table amzmp.shipment (
     package_reference text not null,
     state text not null,
     reason text,
+    code text,
     carrier text not null,
     carrier_code text not null,
     carrier_name text,
@@ -73,6 +74,7 @@ comment on column amzmp.shipment.amazon_order_id is 'The order.';
 comment on column amzmp.shipment.package_reference is 'Number of the package within the order.';
 comment on column amzmp.shipment.state is 'verifying (the order is read once more), queued, sent, checking (Amazon''s answer is ambiguous, the order is read again), held (see reason), confirmed, refused (see reason).';
 comment on column amzmp.shipment.reason is 'Why it is held or refused.';
+comment on column amzmp.shipment.code is 'Amazon''s code of the last refusal.';
 comment on column amzmp.shipment.carrier is 'The carrier as the shop named it.';
 comment on column amzmp.shipment.carrier_code is 'The carrier code sent to Amazon.';
 comment on column amzmp.shipment.carrier_name is 'The carrier''s name sent to Amazon, where it has no code.';

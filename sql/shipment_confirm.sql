@@ -261,6 +261,7 @@ begin
     on conflict on constraint shipment_pkey do update
     set state = excluded.state,
         reason = null,
+        code = null,
         carrier = excluded.carrier,
         carrier_code = excluded.carrier_code,
         carrier_name = excluded.carrier_name,

@@ -182,22 +182,22 @@ as $$
 #variable_conflict use_column
 declare
     judged amzmp.shipment[];
-    codes text[];
 begin
     perform amzmp._judge_xml_report(feed);
     with ended as (
         update amzmp.shipment as s
         set state = case m.result when 'accepted' then 'confirmed' else 'refused' end,
             reason = m.message,
+            code = m.code,
             confirmed_at = case m.result when 'accepted' then now() end
         from amzmp.feed_message as m
         where (m.account_id, m.feed_id) = (feed.account_id, feed.feed_id)
             and (s.account_id, s.feed_id, s.amazon_order_id || '/' || s.package_reference) = (m.account_id, m.feed_id, m.subject)
             and s.state in ('sent', 'checking')
-        returning s, m.code
+        returning s
     )
-    select array_agg(e.s), array_agg(e.code) into judged, codes from ended as e where (e.s).state = 'refused';
-    perform amzmp._shipment_ended(judged[n], codes[n], feed.channel_id) from generate_subscripts(judged, 1) as n;
+    select array_agg(e.s) into judged from ended as e where (e.s).state = 'refused';
+    perform amzmp._shipment_ended(j, feed.channel_id) from unnest(judged) as j;
     return null;
 end
 $$;

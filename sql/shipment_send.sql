@@ -140,22 +140,10 @@ as $$
     where w.state = 'sent'
 $$;
 
--- Does Amazon refuse the carrier, and nothing else?
-create function amzmp._is_carrier_error(code text, message text)
-    returns boolean
-    language sql
-    immutable
-    parallel safe
-    set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce(code = '5004' or message ~* 'carrier ?(code|name)?.*(invalid|not valid|unknown|not supported|not recogni)'
-            or message ~* '(invalid|unknown|unsupported|unrecogni[sz]ed) carrier', false)
-$$;
-
 /*
  * PackageToUpdateNotFound means that the order is fully shipped already, perhaps by this very package whose answer was
  * lost: the order is read again, and _settle_shipments decides by its packages. A carrier that Amazon does not know is
- * sent once more as Other, by its name.
+ * sent once more as Other, by its name: what that error looks like is told by rows of amzmp.issue_meaning (CARRIER_UNKNOWN).
  */
 create function amzmp._handle_confirm_shipment(answers amzmp.answer_row[])
     returns void
@@ -173,7 +161,8 @@ begin
         update amzmp.shipment as s
         set state = a.state,
             confirmed_at = case when a.state = 'confirmed' then a.answered_at end,
-            reason = case when a.state <> 'confirmed' then coalesce(a.error_message, a.error_code, 'no answer') end
+            reason = case when a.state <> 'confirmed' then coalesce(a.error_message, a.error_code, 'no answer') end,
+            code = a.error_code
         from (
             select (x.request).account_id, (x.request).channel_id, (x.request).request_id, (x.request).subject, x.answered_at,
                 x.error_code, x.error_message,
@@ -189,15 +178,15 @@ begin
             and s.package_reference = split_part(a.subject, '/', 2)
             and s.state in ('sent', 'queued')
             and s.request_id = a.request_id
-        returning s as shipment, a.error_code, a.channel_id
+        returning s as shipment, a.channel_id
     loop
-        perform amzmp._shipment_ended(step.shipment, step.error_code, step.channel_id);
+        perform amzmp._shipment_ended(step.shipment, step.channel_id);
     end loop;
 end
 $$;
 
 -- What follows from Amazon's word about a package: nothing more, a look at the order, another carrier, or a line in the log.
-create function amzmp._shipment_ended(s amzmp.shipment, code text, channel_id bigint)
+create function amzmp._shipment_ended(s amzmp.shipment, channel_id bigint)
     returns void
     language plpgsql
     volatile
@@ -208,7 +197,9 @@ as $$
 begin
     if s.state = 'checking' then
         perform amzmp._request_order(s.account_id, s.amazon_order_id, null);
-    elsif s.state = 'refused' and s.carrier_code <> 'Other' and amzmp._is_carrier_error(code, s.reason) then
+    elsif s.state = 'refused' and s.carrier_code <> 'Other'
+        and exists (select from amzmp.meaning_of(s.code, s.reason) as m where m.error = 'CARRIER_UNKNOWN')
+    then
         perform amzmp._log(s.account_id, channel_id, 'warning', 'order', s.amazon_order_id,
             format('Amazon does not take carrier %s, shipment %s is sent as Other', s.carrier_code, s.package_reference));
         update amzmp.shipment as x

@@ -118,6 +118,32 @@ select is((select regexp_replace(text_of(f), '.*</MessageType>\s*', '') from amz
 select judged(f, '{"1": ["18009", "The quantity of item 41 is not within what is open."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
 select results_eq($$select state, remedy like 'Amazon counts packages%' from amzmp.shipment_problem$$, $$values ('refused', true)$$, 'a refusal has its remedy');
 
+-- What a refusal means is told by rows, and users may add some: then a carrier that Amazon calls by words of its own goes as Other, too.
+select results_eq($$select code, error, remedy like 'Amazon counts%' from amzmp.refusal where kind = 'shipment'$$, $$values ('18009', 'QUANTITY_REFUSED', true)$$,
+    'it is among the refusals');
+select results_eq($$select m.error from (values (1, '5004', 'x'), (2, 'InvalidInput', 'The carrierCode ''NOWL'' is not valid.'), (3, 'InvalidInput', 'Carrier and trackingNumber do not match.'),
+    (4, 'PackageToUpdateNotFound', 'x'), (5, 'InvalidInput', 'Nothing that we know.')) as r (n, code, words) left join amzmp.meaning_of(r.code, r.words) as m on true order by n$$,
+    $$values ('CARRIER_UNKNOWN'), ('CARRIER_UNKNOWN'), ('CARRIER_MISMATCH'), ('PACKAGE_NOT_FOUND'), (null)$$, 'a code says what it means, or the words do');
+select arrives(:account_id, an_order('505-0000005-0000005', 'UNSHIPPED', 0, jsonb_build_array(item('51', 'MUG', 1, 0, 1)))) \g /dev/null
+select amzmp.map_carrier('orders', 'Night Owl', 'NOWL') \g /dev/null
+select amzmp.confirm_shipment('orders', '505-0000005-0000005', 'Night Owl', shipped_at => '2026-03-02 12:00+00') \g /dev/null
+update amzmp.feed set created_at = created_at - interval '1 day';
+select (built('POST_ORDER_FULFILLMENT_DATA')).feed_id as feed \gset
+select judged(f, '{"1": ["18777", "Den Spediteur gibt es nicht."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select state, error, remedy from amzmp.shipment_problem where amazon_order_id = '505-0000005-0000005'$$, $$values ('refused', null::text, null::text)$$,
+    'what nobody has explained stays so');
+select throws_ok($$insert into amzmp.issue_meaning (code, pattern, error, class, meaning) values ('OURS', '(', 'X', 'order', 'x')$$, '2201B', null, 'a pattern is a regular expression');
+insert into amzmp.issue_meaning (code, pattern, error, class, meaning, remedy) values ('OUR_CARRIER', 'spediteur', 'CARRIER_UNKNOWN', 'order', 'Amazon does not know the carrier.', 'Ask Anna.');
+select is(remedy, 'Ask Anna.', 'until somebody does') from amzmp.shipment_problem where amazon_order_id = '505-0000005-0000005';
+select amzmp.retry_shipments('orders', '505-0000005-0000005') \g /dev/null
+update amzmp.shipment set state = 'queued', by_feed = true where amazon_order_id = '505-0000005-0000005';
+select amzmp._plan_order_feed(:account_id, :channel_id, 'POST_ORDER_FULFILLMENT_DATA') \g /dev/null
+update amzmp.feed set created_at = created_at - interval '1 day';
+select (built('POST_ORDER_FULFILLMENT_DATA')).feed_id as feed \gset
+select judged(f, '{"1": ["18777", "Den Spediteur gibt es nicht."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select state, carrier_code, carrier_name from amzmp.shipment where amazon_order_id = '505-0000005-0000005'$$, $$values ('queued', 'Other', 'Night Owl')$$,
+    'and by such a row the carrier goes by its name');
+
 /* ---- invoices ---- */
 
 select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1', 'x')$$, 'AZ202', null, 'an invoice is a PDF');
