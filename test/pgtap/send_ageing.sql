@@ -32,7 +32,8 @@ from (
 select is(amzmp._age_requests(:account_id), 5::bigint, 'five have waited long enough for their next class');
 select results_eq($$select subject, priority::integer from amzmp.request order by subject collate "C"$$,
     $$values ('content-10', 50), ('content-20', 40), ('content-30', 30), ('content-40', 20), ('content-new', 55), ('less-20', 20),
-        ('price-20', 40), ('price-30', 30), ('stock-20', 30), ('stop', 10)$$, 'each quarter of the patience lifts by a class, and none is lowered');
+        ('price-20', 40), ('price-30', 30), ('stock-20', 30), ('stop', 10)$$,
+    'each quarter of the patience lifts by a class, and none is lowered');
 select is(amzmp._age_requests(:account_id), 0::bigint, 'once');
 select results_eq($$select * from leave(5)$$, $$values ('stop'), ('content-40'), ('less-20'), ('content-30'), ('price-30')$$,
     'of one class the oldest leaves first');
