@@ -5,7 +5,7 @@
 
 /*
  * Inner, own runner: let the type apply the report, in as many steps as it wants. It says after which time it wants to
- * be called again, and null when all is applied.
+ * be called again, and null when all is applied. A report that cannot be read, such as some gateway's page, is fetched anew.
  */
 create function amzmp._task_feed_report(account_id bigint, subject text, argument jsonb)
     returns void
@@ -18,6 +18,7 @@ as $$
 declare
     f amzmp.feed;
     again_after interval;
+    problem text;
 begin
     select x.* into f
     from amzmp.feed as x
@@ -27,12 +28,37 @@ begin
     if f.feed_id is null then
         return;
     end if;
-    again_after := amzmp._feed_function(f, (select t.result_function from amzmp.feed_type as t where t.name = f.type));
+    begin
+        again_after := amzmp._feed_function(f, (select t.result_function from amzmp.feed_type as t where t.name = f.type));
+    exception
+        when data_exception then
+            get stacked diagnostics problem = message_text;
+            perform amzmp._fetch_unreadable(f, problem);
+            return;
+    end;
     if again_after is null then
         perform amzmp._end_feed(f, 'done', null);
     else
         perform amzmp._add_task(account_id, 'feed_report', subject, null, now() + again_after);
     end if;
+end
+$$;
+
+create function amzmp._fetch_unreadable(feed amzmp.feed, problem text)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform amzmp._log(feed.account_id, feed.channel_id, 'warning', 'feed', feed.feed_id::text, 'the report of the feed cannot be read: ' || problem);
+    perform amzmp._drop_documents(feed.account_id, array[feed.result_document_id]);
+    update amzmp.feed as x
+    set result_document_id = null
+    where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id)
+    returning x.* into feed;
+    perform amzmp._fetch_report(feed);
 end
 $$;
 

@@ -205,7 +205,7 @@ begin
         set tries = x.tries + 1
         where (x.account_id, x.feed_id) = (feed.account_id, feed.feed_id);
     elsif feed.state = 'processed' then
-        perform amzmp._end_feed(feed, 'fatal', 'the report of the feed could not be fetched');
+        perform amzmp._end_feed(feed, 'fatal', 'the report of the feed could not be fetched, or not be read');
     end if;
 end
 $$;

@@ -68,11 +68,19 @@ sql "update shop.product set price = 23" >/dev/null
 arrives 'everything arrived though a feed and an upload were lost'
 is "$(sql "select string_agg(state, ' ') from amzmp.feed")" 'done done done' 'by a feed that was created again'
 
+# ---- a report that is somebody else's page
+
+control POST faults '{"operation": "downloadDocument", "kind": "not_json"}' >/dev/null
+sql "update shop.product set price = 23.5" >/dev/null
+arrives 'everything arrived though a report could not be read'
+is "$(sql "select count(*) from amzmp.activity where message ~ 'report of the feed cannot be read'")" 1 'which was noted'
+is "$(sql "select string_agg(state, ' ') from amzmp.feed")" 'done done done done' 'and fetched anew'
+
 # ---- messages that Amazon refuses
 
 sql "update shop.product set price = case sku when 'S294' then 60000 else 24 end" >/dev/null
 sql_becomes 60 "select count(*) from amzmp.listing where remote_price = 24" $((count - 1)) || true
-is "$(sql "select count(*) from amzmp.feed where state = 'done'")" 4 'a feed with a bad message is done'
+is "$(sql "select count(*) from amzmp.feed where state = 'done'")" 5 'a feed with a bad message is done'
 is "$(sql "select count(*) from amzmp.listing where remote_price = 24")" $((count - 1)) 'and the others went through'
 
 # ---- a feed that hangs while the shop sells out
