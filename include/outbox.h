@@ -62,6 +62,7 @@ typedef struct OutboxAnswer
 	const char *error_code;
 	const char *error_message;
 	const char *amazon_request_id;
+	const char *next_token; /* of the page after this one, NULL when the answer names none */
 } OutboxAnswer;
 
 typedef struct OutboxDelay

@@ -238,7 +238,53 @@ begin
 end
 $$;
 
--- A page is in: ask for the next with the same parameters, or close the window and move the watermark.
+-- Which page of its window a request asks for: its cause says so, except of the first.
+create function amzmp._page_number(asked amzmp.request) returns integer
+    language sql immutable parallel safe
+    begin atomic
+    select coalesce((asked.cause ->> 'page')::integer, 1);
+    end;
+
+-- Ask for the page after this one with the same parameters, unless that has been done.
+create function amzmp._ask_next_page(asked amzmp.request, token text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    next_page constant integer := amzmp._page_number(asked) + 1;
+begin
+    if not exists (
+        select from amzmp.request r
+         where r.account_id = asked.account_id and r.subject_kind = 'orders' and r.subject = asked.subject
+           and r.operation = 'searchOrders' and amzmp._page_number(r) = next_page)
+    then
+        perform amzmp._enqueue(asked.account_id, 'searchOrders', asked.params || jsonb_build_object('paginationToken', token),
+            null, '_handle_search_orders', null, 30, now(), 0, 'orders', asked.subject,
+            coalesce(asked.cause, '{}') || jsonb_build_object('page', next_page));
+    end if;
+end
+$$;
+
+/*
+ * Sender: a page has arrived and waits for a runner. The next one is asked for now, so that Amazon is waited for while
+ * this one is imported; the runner does it otherwise. No more than a few pages wait: reading is faster than importing.
+ */
+create function amzmp._page_is_here(asked amzmp.request, token text) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if exists (select from amzmp.order_cursor c
+                where c.account_id = asked.account_id and c.window_open and c.window_id::text = asked.subject)
+       and (select count(*) from amzmp.answer a where a.account_id = asked.account_id) <= 4
+    then
+        perform amzmp._ask_next_page(asked, token);
+    end if;
+end
+$$;
+
+/*
+ * A page is in: ask for the next, or close the window and move the watermark. Pages are applied in the order in which they
+ * came; if one of them could not be, the window ends without moving the watermark, and the next poll reads it again.
+ */
 create function amzmp._next_page(current amzmp.order_cursor, answer amzmp.answer_row) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -248,10 +294,12 @@ declare
     page_end timestamptz := least(current.window_end, amzmp._time(answer.body ->> 'lastUpdatedBefore'));
 begin
     if token is not null then
-        perform amzmp._enqueue(asked.account_id, 'searchOrders',
-            asked.params || jsonb_build_object('paginationToken', token),
-            null, '_handle_search_orders', null, 30, now(), 0, 'orders', asked.subject, asked.cause);
+        perform amzmp._ask_next_page(asked, token);
         update amzmp.order_cursor c set pages = c.pages + 1, window_end = page_end where c.account_id = current.account_id;
+    elsif current.pages + 1 <> amzmp._page_number(asked) then
+        perform amzmp._log(current.account_id, 0, 'error', 'orders', null, 'pages of orders are missing, the search will be repeated',
+            jsonb_build_object('applied', current.pages, 'page', amzmp._page_number(asked)));
+        update amzmp.order_cursor c set window_open = false where c.account_id = current.account_id;
     else
         update amzmp.order_cursor c
            set pages = c.pages + 1, window_end = page_end, window_open = false,
@@ -274,6 +322,7 @@ declare
     asked amzmp.request := answer.request;
     acc bigint := current.account_id;
     first_page jsonb := asked.params - 'paginationToken';
+    first_cause jsonb := asked.cause - 'page';
     less jsonb;
 begin
     if asked.params ? 'paginationToken' and answer.status = 400 and current.restarts < 3 then
@@ -295,7 +344,7 @@ begin
         return;
     end if;
     perform amzmp._enqueue(acc, 'searchOrders', first_page, null, '_handle_search_orders', null, 30, now(), 0,
-        'orders', asked.subject, asked.cause);
+        'orders', asked.subject, first_cause);
 end
 $$;
 

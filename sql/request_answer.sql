@@ -175,7 +175,7 @@ $$;
 
 -- Inner, sender: large or personal answers are sealed and left to an own runner.
 create function amzmp._park_answers(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
-    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[]) returns void
+    bodies text[], error_codes text[], error_messages text[], amazon_request_ids text[], next_tokens text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
@@ -189,10 +189,15 @@ begin
     update amzmp.request r set state = 'answered'
      where r.account_id = _park_answers.account_id and r.request_id = any (request_ids);
     perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');
+    perform amzmp._page_is_here(r, x.token)
+       from unnest(request_ids, outcomes, next_tokens) as x (request_id, outcome, token)
+       join amzmp.request r on r.account_id = _park_answers.account_id and r.request_id = x.request_id
+      where x.token is not null and x.outcome = 'success' and r.handler = '_handle_search_orders';
 end
 $$;
 
--- Inner, own runner: apply the account's parked answers, oldest first, each in a subtransaction of its own.
+-- Inner, own runner: apply the account's parked answers, oldest first, each in a subtransaction of its own. A page of
+-- orders is the last of its transaction: it locks what it imports.
 create function amzmp._task_apply(account_id bigint, subject text, argument jsonb) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -224,6 +229,7 @@ begin
         end;
         delete from amzmp.answer x
          where x.account_id = _task_apply.account_id and x.request_id = (a.answer).request_id;
+        exit when (a.request).operation = 'searchOrders';
     end loop;
     if exists (select from amzmp.answer x where x.account_id = _task_apply.account_id) then
         perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');

@@ -346,19 +346,26 @@ token_arrived(const Exchange *exchange, const HttpAnswer *answer)
  * Judging
  */
 
-/* The body as JSON text that the database will accept, NULL when empty; *bad is set when it is something else. */
+/*
+ * The body as JSON text that the database will accept, NULL when empty; *bad is set when it is something else. On the
+ * way, the token of the next page: whoever applies a page of orders shall not have to begin for it to be asked for.
+ */
 static const char *
-body_text(const HttpAnswer *answer, bool *bad)
+body_text(const HttpAnswer *answer, bool *bad, const char **next_token)
 {
 	char why[160];
+	const char *token;
 	JsonDoc *doc;
 
 	*bad = false;
+	*next_token = NULL;
 	if (answer->body_length == 0)
 		return NULL;
 	doc = json_doc_parse(answer->body, answer->body_length, why);
 	if (doc == NULL || !pg_verify_mbstr(PG_UTF8, answer->body, answer->body_length, true))
 		*bad = true;
+	else if ((token = json_doc_text(doc, PATH("pagination", "nextToken"))) != NULL && *token != '\0')
+		*next_token = pstrdup(token);
 	json_doc_free(doc);
 	return *bad ? NULL : pnstrdup(answer->body, answer->body_length);
 }
@@ -428,12 +435,14 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 	bool attempts_left = exchange->attempt < exchange->max_attempts;
 	bool bad_body = false;
 	bool has_body = answer->fault == HTTP_OK && !exchange->lane.tells_people;
-	const char *body = has_body ? body_text(answer, &bad_body) : NULL;
+	const char *next_token = NULL;
+	const char *body = has_body ? body_text(answer, &bad_body, &next_token) : NULL;
 	const char *request_id = http_answer_header(answer, "x-amzn-requestid");
 
 	settlement->account_id = exchange->lane.account_id;
 	settlement->answer.request_id = exchange->request_id;
 	settlement->answer.amazon_request_id = request_id ? pstrdup(request_id) : NULL;
+	settlement->answer.next_token = next_token;
 	if (verdict == SPAPI_SUCCESS && bad_body)
 	{
 		strlcpy(error.code, "BadAnswer", sizeof(error.code));

@@ -22,7 +22,7 @@ typedef struct Statement
 {
 	const char *sql;
 	int nargs;
-	Oid argtypes[8];
+	Oid argtypes[9];
 	SPIPlanPtr plan;
 } Statement;
 
@@ -37,10 +37,10 @@ static Statement complete = {"select amzmp._complete($1, $2, $3, $4, $5, $6, $7,
 							 {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 							  TEXTARRAYOID, TEXTARRAYOID},
 							 NULL};
-static Statement park = {"select amzmp._park_answers($1, $2, $3, $4, $5, $6, $7, $8)",
-						 8,
+static Statement park = {"select amzmp._park_answers($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+						 9,
 						 {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-						  TEXTARRAYOID},
+						  TEXTARRAYOID, TEXTARRAYOID},
 						 NULL};
 static Statement complete_failed = {"select amzmp._complete_failed($1, $2, $3, $4, $5, $6)",
 									6,
@@ -301,10 +301,10 @@ outbox_complete(int64 account_id, const OutboxAnswer *answers, int count, bool p
 {
 	Datum *ids = palloc(sizeof(Datum) * count);
 	Datum *statuses = palloc(sizeof(Datum) * count);
-	const char **texts[5];
-	Datum values[8];
+	const char **texts[6];
+	Datum values[9];
 
-	for (int t = 0; t < 5; t++)
+	for (int t = 0; t < 6; t++)
 		texts[t] = palloc(sizeof(char *) * count);
 	for (int i = 0; i < count; i++)
 	{
@@ -315,11 +315,12 @@ outbox_complete(int64 account_id, const OutboxAnswer *answers, int count, bool p
 		texts[2][i] = answers[i].error_code;
 		texts[3][i] = answers[i].error_message;
 		texts[4][i] = answers[i].amazon_request_id;
+		texts[5][i] = answers[i].next_token;
 	}
 	values[0] = Int64GetDatum(account_id);
 	values[1] = int64_array(ids, count);
 	values[2] = int32_array(statuses, count);
-	for (int t = 0; t < 5; t++)
+	for (int t = 0; t < 6; t++)
 		values[3 + t] = text_array(texts[t], count);
 	run(parked ? &park : &complete, values, NULL);
 }
