@@ -52,6 +52,7 @@ order_free(void *value)
 	free(order->buyer_email);
 	free(order->buyer_company);
 	free(order->seller_order_id);
+	free(order->told);
 	free(order);
 }
 
@@ -97,11 +98,16 @@ order_touch(Order *order)
 
 	now -= now % MILLISECOND;
 	order->updated = now > order->updated ? now : order->updated + MILLISECOND;
+	free(order->told);
+	order->told = NULL;
 	notify_order(order, "OrderStatusChange", "");
 }
 
 typedef struct Search
 {
+	const json_t *markets;
+	const json_t *statuses;
+	const json_t *fulfilled_by;
 	bool by_creation;
 	Micros from;
 	Micros to;
@@ -143,20 +149,17 @@ parameters_allowed(Call *call)
 }
 
 static bool
-order_fits(const Order *order, const json_t *query, const Search *search)
+order_fits(const Order *order, const Search *search)
 {
-	const json_t *markets = json_object_get(query, "marketplaceIds");
-	const json_t *statuses = json_object_get(query, "fulfillmentStatuses");
-	const json_t *fulfilled_by = json_object_get(query, "fulfilledBy");
 	Micros when = order_time(order, search->by_creation);
 
 	if (when < search->from || when > search->to || when < search->after_time)
 		return false;
 	if (search->after_id != NULL && when == search->after_time && strcmp(order->id, search->after_id) <= 0)
 		return false;
-	return (markets == NULL || json_array_has(markets, order->market->id)) &&
-		   (statuses == NULL || json_array_has(statuses, order->status)) &&
-		   (fulfilled_by == NULL || json_array_has(fulfilled_by, order->fba ? "AMAZON" : "MERCHANT"));
+	return (search->markets == NULL || json_array_has(search->markets, order->market->id)) &&
+		   (search->statuses == NULL || json_array_has(search->statuses, order->status)) &&
+		   (search->fulfilled_by == NULL || json_array_has(search->fulfilled_by, order->fba ? "AMAZON" : "MERCHANT"));
 }
 
 static int
@@ -181,7 +184,7 @@ static void
 find(const Call *call, const Search *search, List *found)
 {
 	for (size_t i = 0; i < call->seller->orders.count; i++)
-		if (order_fits(call->seller->orders.at[i], call->query, search))
+		if (order_fits(call->seller->orders.at[i], search))
 			list_add(found, call->seller->orders.at[i]);
 	if (found->count > 1)
 		qsort(found->at, found->count, sizeof(void *), search->by_creation ? compare_created : compare_updated);
@@ -205,29 +208,77 @@ take_position(Search *search, const json_t *position, bool page_before)
 	search->after_id = json_string_value(json_array_get(position, page_before ? 4 : 2));
 }
 
+/* A number that stands for what of an order is to be shown. */
+static uint64_t
+order_form(const Call *call)
+{
+	char *included = json_dumps(json_object_get(call->query, "includedData"), JSON_COMPACT);
+	uint64_t form = hash_text(included == NULL ? "" : included, call->application->personal ? 1 : 2);
+
+	free(included);
+	return form;
+}
+
+/* An order that has not changed is not printed again: a shop reads the same ones day after day. */
+static const char *
+order_text(const Call *call, Order *order, uint64_t form)
+{
+	json_t *shown;
+
+	if (order->told != NULL && order->told_form == form)
+		return order->told;
+	shown = order_json(order, json_object_get(call->query, "includedData"), call->application->personal);
+	free(order->told);
+	order->told = json_dumps(shown, JSON_COMPACT);
+	order->told_form = form;
+	json_decref(shown);
+	return order->told;
+}
+
+/* The members of the answer beside the orders. */
+static json_t *
+page_frame(const Search *search, const List *found, size_t size, uint64_t binding)
+{
+	json_t *frame = json_pack("{s:o}", search->by_creation ? "createdBefore" : "lastUpdatedBefore", time_json(search->to));
+
+	if (found->count > size)
+	{
+		char *token = next_token(search, found->at[size - 1], binding);
+
+		json_object_set_new(frame, "pagination", json_pack("{s:s}", "nextToken", token));
+		free(token);
+	}
+	return frame;
+}
+
 static void
 answer_page(Call *call, const Search *search, uint64_t binding)
 {
 	size_t size = (size_t) json_get_int(call->query, "maxResultsPerPage", 100);
+	uint64_t form = order_form(call);
 	List found = {0};
-	json_t *list = json_array();
-	json_t *answer;
+	char *text;
+	size_t length;
+	FILE *page = open_memstream(&text, &length);
+	json_t *frame;
+	char *rest;
 
 	find(call, search, &found);
+	frame = page_frame(search, &found, size, binding);
+	rest = json_dumps(frame, JSON_COMPACT);
+	fputs("{\"orders\":[", page);
 	for (size_t i = 0; i < found.count && i < size; i++)
-		json_array_append_new(list, order_json(found.at[i], json_object_get(call->query, "includedData"),
-											   call->application->personal));
-	answer = json_pack("{s:o, s:o}", "orders", list, search->by_creation ? "createdBefore" : "lastUpdatedBefore",
-					   time_json(search->to));
-	if (found.count > size)
 	{
-		char *token = next_token(search, found.at[size - 1], binding);
-
-		json_object_set_new(answer, "pagination", json_pack("{s:s}", "nextToken", token));
-		free(token);
+		if (i > 0)
+			fputc(',', page);
+		fputs(order_text(call, found.at[i], form), page);
 	}
+	fprintf(page, "],%s", rest + 1);
+	fclose(page);
+	free(rest);
+	json_decref(frame);
 	list_free(&found, NULL);
-	call_answer(call, 200, answer);
+	call_bytes(call, 200, "application/json", text, length);
 }
 
 /* GET /orders/2026-01-01/orders */
@@ -242,6 +293,9 @@ orders_search(Call *call)
 
 	if (!parameters_allowed(call))
 		return;
+	search.markets = json_object_get(call->query, "marketplaceIds");
+	search.statuses = json_object_get(call->query, "fulfillmentStatuses");
+	search.fulfilled_by = json_object_get(call->query, "fulfilledBy");
 	search.by_creation = json_object_get(call->query, "createdAfter") != NULL;
 	search.from = json_get_int(call->query, search.by_creation ? "createdAfter" : "lastUpdatedAfter", 0);
 	search.to = clock_now() - (Micros) (settings.order_lag * (double) SECOND);

@@ -112,6 +112,8 @@ typedef struct Order
 	int64_t refunded;   /* minor units given back to the buyer */
 	bool paid_out;      /* its payment was booked */
 	List items;
+	char *told; /* as it was last shown in a page, or NULL */
+	uint64_t told_form;
 } Order;
 
 Seller *seller_get(const char *id);
