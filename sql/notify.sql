@@ -34,11 +34,13 @@ end
 $$;
 
 create function amzmp._notify_orders(account_id bigint, order_ids text[]) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
-    select amzmp._notify(account_id, 'amzmp_order', jsonb_build_object('orders', jsonb_agg(u.id order by u.n)))
-    from unnest(order_ids) with ordinality as u (id, n)
-    group by (u.n - 1) / 100;
+begin
+    perform amzmp._notify(account_id, 'amzmp_order', jsonb_build_object('orders', jsonb_agg(u.id order by u.n)))
+       from unnest(order_ids) with ordinality as u (id, n)
+      group by (u.n - 1) / 100;
+end
 $$;
 
 -- Inner: listings that have just come into a state that somebody should see.

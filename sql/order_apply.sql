@@ -122,9 +122,9 @@ end
 $$;
 
 /*
- * Import parked orders: write what they say and take them out of the parking. Returns what the lines of new ones claim.
+ * Import parked orders: write what they say and take them out of the parking. Returns the lines of new ones.
  */
-create function amzmp._import_parked(account_id bigint, order_ids text[]) returns amzmp.order_claim[]
+create function amzmp._import_parked(account_id bigint, order_ids text[]) returns amzmp.new_order_line[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set enable_material = off set jit = off

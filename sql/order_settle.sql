@@ -28,25 +28,56 @@ end
 $$;
 
 create function amzmp._settle_orders(account_id bigint, order_ids text[], stock_follows boolean default false,
-    fresh amzmp.order_claim[] default '{}') returns void
+    fresh amzmp.new_order_line[] default '{}') returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    ids text[] := amzmp._lock_orders(account_id, order_ids);
+    new_ids constant text[] := array(select distinct f.amazon_order_id from unnest(fresh) as f);
+    known constant text[] := amzmp._lock_orders(account_id, array(select unnest(order_ids) except select unnest(new_ids)));
+    ids constant text[] := known || new_ids;
 begin
     if ids = '{}' then
         return;
     end if;
-    perform amzmp._match_items(account_id, ids);
-    perform amzmp._settle_movements(account_id, ids);
-    perform amzmp._settle_reservations(account_id, ids, stock_follows);
-    perform amzmp._settle_claims(account_id, ids, fresh);
+    if known <> '{}' then
+        perform amzmp._match_items(account_id, known);
+        perform amzmp._settle_movements(account_id, known);
+        perform amzmp._settle_reservations(account_id, known, stock_follows);
+    end if;
+    perform amzmp._settle_new_lines(account_id, fresh, stock_follows);
+    perform amzmp._settle_claims(account_id, known, fresh);
     perform amzmp._settle_cancellations(account_id, ids);
     perform amzmp._settle_shipments(account_id, ids);
     if not stock_follows then
         perform amzmp._settle_states(account_id, ids);
         perform amzmp._queue_deliveries(account_id, ids);
     end if;
+end
+$$;
+
+/*
+ * Movements and reservations of new orders: the same as of others (see the next functions), of lines that have moved and
+ * hold nothing yet, so that nothing has to be looked up.
+ */
+create function amzmp._settle_new_lines(account_id bigint, fresh amzmp.new_order_line[], stock_follows boolean) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    acc alias for $1;
+    ours boolean := exists (select from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock');
+begin
+    insert into amzmp.movement (account_id, order_item_id, revision, amazon_order_id, sku, quantity, cause, reduces_stock)
+    select acc, f.order_item_id, 1, f.amazon_order_id, f.shop_sku, -f.sold, 'sale', ours
+      from unnest(fresh) as f
+     where f.shop_sku is not null and f.sold > 0;
+
+    insert into amzmp.reservation (account_id, amazon_order_id, order_item_id, sku, quantity)
+    select acc, h.amazon_order_id, h.order_item_id, h.shop_sku, h.quantity
+      from (select f.*, greatest(0, f.claimed - f.sold)
+                        + case when ours and stock_follows or not ours and f.status not in ('UNSHIPPED', 'PARTIALLY_SHIPPED') then 0
+                               else f.sold end as quantity
+              from unnest(fresh) as f) as h
+     where h.shop_sku is not null and h.quantity > 0;
 end
 $$;
 
@@ -179,7 +210,7 @@ $$;
  * another SKU than the shop's, Amazon has not touched what we offer: there the desired stock is computed anew and sent.
  * What new orders claim was noted as they were written, and comes along.
  */
-create function amzmp._settle_claims(account_id bigint, order_ids text[], fresh amzmp.order_claim[]) returns void
+create function amzmp._settle_claims(account_id bigint, order_ids text[], fresh amzmp.new_order_line[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
@@ -192,7 +223,8 @@ begin
     select array_agg(n.shop_sku) filter (where n.same), array_agg(n.quantity) filter (where n.same),
            array_agg(n.purchased_at) filter (where n.same), array_agg(distinct n.shop_sku) filter (where not n.same)
       into skus, quantities, times, linked
-      from (select f.* from unnest(fresh) as f
+      from (select f.shop_sku, f.same, f.claimed as quantity, f.purchased_at
+              from unnest(fresh) as f where f.shop_sku is not null and f.claimed <> 0
             union all
             select c.* from amzmp._note_claims(acc, order_ids) as c) as n;
     if skus is not null then

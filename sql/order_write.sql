@@ -37,11 +37,11 @@ create function amzmp._personal_part(buyer jsonb, recipient jsonb, tax_registrat
 /*
  * Write what Amazon told. A version that is older than what we hold is passed over. What a newer version leaves out (a
  * pending order has no amounts, an application without the role gets no address) does not erase what an earlier one told.
- * Returns what the lines of new orders claim; those of orders that change are left to _settle_orders.
+ * Returns the lines of new orders, of which _settle_orders need not look up what is known.
  *
  * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql).
  */
-create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[]) returns amzmp.order_claim[]
+create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[]) returns amzmp.new_order_line[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set enable_material = off set jit = off
@@ -53,7 +53,7 @@ declare
     -- without products or links to compare with, every SKU is the shop's
     compares boolean := has_source or exists (select from amzmp.sku_link l where l.account_id = acc);
     by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
-    claims amzmp.order_claim[];
+    fresh amzmp.new_order_line[];
 begin
     with arrived as materialized (
         select a.amazon_order_id, a.last_updated_at, a.complete, a.sealed, a.doc, o.order_number,
@@ -86,20 +86,21 @@ begin
           from (select distinct a.marketplace_id from arrived a) as d
           left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
           left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
-    ), numbered as (
+    ), numbered as materialized (
         select a.*, coalesce(l.channel_id, 0) as channel_id,
                coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
                                                             a.fulfilled_by)) as number
           from arrived a
           left join place l on l.marketplace_id is not distinct from a.marketplace_id
-    ), fresh as materialized (
+    ), taken as materialized (
         -- a number that another order has, or that comes twice, gives way to Amazon's
-        select n.*,
-               case when n.order_number is not null or n.number = n.amazon_order_id then n.number
-                    when row_number() over (partition by n.number order by n.amazon_order_id) > 1 then n.amazon_order_id
-                    when exists (select from amzmp.orders o where o.order_number = n.number and o.account_id = acc)
-                    then n.amazon_order_id
-                    else n.number end as final_number
+        select m.amazon_order_id
+          from (select n.amazon_order_id, n.number, row_number() over (partition by n.number order by n.amazon_order_id) as turn
+                  from numbered n where n.order_number is null and n.number <> n.amazon_order_id) as m
+         where m.turn > 1 or exists (select from amzmp.orders o where o.order_number = m.number and o.account_id = acc)
+    ), fresh as materialized (
+        select n.*, case when n.amazon_order_id in (select t.amazon_order_id from taken t) then n.amazon_order_id
+                         else n.number end as final_number
           from numbered n
     ), written as (
         insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
@@ -169,7 +170,9 @@ begin
     ), matched as materialized (
         select l.*, case when compares then amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) else l.sku end as shop_sku,
                case when l.is_new then amzmp._claimed_units(l.status, l.fulfilled_by, coalesce(l.ordered, 0), l.fulfilled,
-                                           l.unfulfilled, coalesce(l.cancelled, false)) else 0 end as claims
+                                           l.unfulfilled, coalesce(l.cancelled, false)) else 0 end as claimed,
+               case when l.is_new then amzmp._sold_units(l.status, l.fulfilled_by, coalesce(l.ordered, 0), l.fulfilled,
+                                           l.unfulfilled, coalesce(l.cancelled, false)) else 0 end as sold
           from lines l
     ), items as (
         insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, asin, title, condition,
@@ -178,7 +181,7 @@ begin
         select acc, l.amazon_order_id, l.order_item_id, l.position, l.sku, l.shop_sku, l.asin, l.title,
                concat_ws('/', l.condition_type, l.condition_subtype), coalesce(l.ordered, 0), l.fulfilled, l.unfulfilled,
                coalesce(l.currency, l.price_currency), l.unit_price, l.item, l.item_tax, l.shipping, l.shipping_tax,
-               l.gift_wrap, l.discount, l.tax, l.total, l.cancellation, case when l.shop_sku is not null then l.claims else 0 end
+               l.gift_wrap, l.discount, l.tax, l.total, l.cancellation, case when l.shop_sku is not null then l.claimed else 0 end
           from matched l
         on conflict (account_id, amazon_order_id, order_item_id) do update
            set sku = coalesce(excluded.sku, order_item.sku), shop_sku = coalesce(order_item.shop_sku, excluded.shop_sku),
@@ -231,9 +234,10 @@ begin
          where not f.purged
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     )
-    select array_agg(row(l.shop_sku, l.shop_sku = l.sku, l.claims, l.purchased_at)::amzmp.order_claim)
-      into claims
-      from matched l where l.shop_sku is not null and l.claims <> 0;
-    return coalesce(claims, '{}');
+    select array_agg(row(l.amazon_order_id, l.order_item_id, l.shop_sku, l.shop_sku = l.sku, l.status, l.sold, l.claimed,
+                         l.purchased_at)::amzmp.new_order_line)
+      into fresh
+      from matched l where l.is_new;
+    return coalesce(fresh, '{}');
 end
 $$;

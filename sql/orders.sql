@@ -8,12 +8,13 @@
  * first import, follows Amazon's newer states (never older ones), and stays; only its personal data is purged.
  */
 -- Do an order's parts add up? Amazon tells neither the sign of discounts nor, for every country, whether prices contain
--- the tax; so they do when there is a way of reading them in which the sum is the total. Null without a total.
+-- the tax; so they do when there is a way of reading them in which the sum is the total. Null without a total. It is part
+-- of every order that is written, so it must be one that the planner puts in line.
 create function amzmp._totals_agree(total numeric, parts numeric, tax numeric, discount numeric) returns boolean
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-    as $$
+    language sql immutable parallel safe
+    begin atomic
     select total in (parts + tax + discount, parts + tax - discount, parts + discount, parts - discount);
-$$;
+    end;
 
 create table amzmp.orders (
     account_id bigint not null,
@@ -380,6 +381,20 @@ create type amzmp.order_claim as (
 );
 
 comment on type amzmp.order_claim is 'Inner: by how much an order changes what Amazon offers of a product.';
+
+-- A line of an order that was just written for the first time, and what follows from it.
+create type amzmp.new_order_line as (
+    amazon_order_id text,
+    order_item_id text,
+    shop_sku text,
+    same boolean,
+    status text,
+    sold integer,
+    claimed integer,
+    purchased_at timestamptz
+);
+
+comment on type amzmp.new_order_line is 'Inner: a line of a new order, with the units that it has sold and those that Amazon offers less for it.';
 
 -- The shop's product that an ordered SKU means. PL/pgSQL keeps its plan; it is called for each line.
 create function amzmp._shop_sku(account_id bigint, sku text, asin text, has_source boolean, by_asin boolean) returns text

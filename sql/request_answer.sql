@@ -196,40 +196,52 @@ begin
 end
 $$;
 
+-- Inner: a parked answer, opened.
+create function amzmp._parked_answer(account_id bigint, request_id bigint) returns amzmp.answer_row
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    one amzmp.answer_row;
+begin
+    select r, x.status, x.outcome, amzmp._open(x.body, 'answer', x.account_id || '/' || x.request_id)::jsonb, x.error_code,
+           x.error_message, x.amazon_request_id, x.answered_at
+      into one
+      from amzmp.answer x
+      join amzmp.request r on r.account_id = x.account_id and r.request_id = x.request_id
+     where x.account_id = _parked_answer.account_id and x.request_id = _parked_answer.request_id;
+    return one;
+end
+$$;
+
 -- Inner, own runner: apply the account's parked answers, oldest first, each in a subtransaction of its own. A page of
 -- orders is the last of its transaction: it locks what it imports.
 create function amzmp._task_apply(account_id bigint, subject text, argument jsonb) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    a record;
+    id bigint;
     one amzmp.answer_row;
     failed_state text;
     failed_text text;
 begin
     -- a loop because one answer that cannot be applied must not undo its neighbours; at most 20 a transaction
-    for a in
-        select x as answer, r as request
+    for id in
+        select x.request_id
           from amzmp.answer x
           join amzmp.request r using (account_id, request_id)
          where x.account_id = _task_apply.account_id
          order by x.answered_at
          limit 20
     loop
-        one := row(a.request, (a.answer).status, (a.answer).outcome,
-                   amzmp._open((a.answer).body, 'answer', account_id || '/' || (a.answer).request_id)::jsonb,
-                   (a.answer).error_code, (a.answer).error_message, (a.answer).amazon_request_id,
-                   (a.answer).answered_at)::amzmp.answer_row;
+        one := amzmp._parked_answer(account_id, id);
         begin
             perform amzmp._apply(account_id, array[one]);
         exception when others then
             get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
-            perform amzmp._complete_failed(account_id, (a.answer).request_id, (a.answer).status, failed_state, failed_text,
-                one.body::text);
+            perform amzmp._complete_failed(account_id, id, one.status, failed_state, failed_text, one.body::text);
         end;
-        delete from amzmp.answer x
-         where x.account_id = _task_apply.account_id and x.request_id = (a.answer).request_id;
-        exit when (a.request).operation = 'searchOrders';
+        delete from amzmp.answer x where x.account_id = _task_apply.account_id and x.request_id = id;
+        exit when (one.request).operation = 'searchOrders';
     end loop;
     if exists (select from amzmp.answer x where x.account_id = _task_apply.account_id) then
         perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');

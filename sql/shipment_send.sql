@@ -232,6 +232,15 @@ create function amzmp._settle_shipments(account_id bigint, order_ids text[])
 as $$
 #variable_conflict use_column
 begin
+    perform amzmp._queue_shipment_rows(account_id, order_ids);
+    if not exists (
+        select
+        from amzmp.shipment as s
+        where s.state in ('verifying', 'checking')
+            and s.account_id = _settle_shipments.account_id
+    ) then
+        return;
+    end if;
     perform amzmp._shipments_verified(s.s, o.o)
     from unnest(order_ids) as w (id)
     cross join lateral (
@@ -280,7 +289,6 @@ begin
     ) as d
     where (s.account_id, s.amazon_order_id, s.package_reference) = (d.account_id, d.amazon_order_id, d.package_reference)
         and s.state = 'checking';
-    perform amzmp._queue_shipment_rows(account_id, order_ids);
 end
 $$;
 
