@@ -49,7 +49,11 @@ begin
     perform amzmp._settle_cancellations(account_id, ids);
     perform amzmp._settle_shipments(account_id, ids);
     if not stock_follows then
-        perform amzmp._settle_states(account_id, ids);
+        -- without products to compare with, a new order is held for an unknown item or not at all
+        perform amzmp._settle_states(account_id, case
+            when exists (select from unnest(fresh) as f where f.shop_sku is null)
+                or exists (select from amzmp.source s where s.account_id = _settle_orders.account_id and s.kind = 'product')
+            then ids else known end);
         perform amzmp._queue_deliveries(account_id, ids);
     end if;
 end
