@@ -401,6 +401,7 @@ create function amzmp._brake_live(account_id bigint, channel_id bigint)
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
+    set enable_seqscan = on -- all of them are counted, and not SKU by SKU
 as $$
 #variable_conflict use_column
 declare

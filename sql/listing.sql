@@ -342,6 +342,8 @@ create function amzmp._lock_skus(account_id bigint, skus text[])
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
 as $$
 begin
     perform 1

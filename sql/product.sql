@@ -3,10 +3,11 @@
 -- ever taken from the shop, so whoever wants to know why a price is what it is starts here.
 
 -- What the dashboard's figures follow from in a product, as one text: '' where it is not in the catalogue, else its
--- quantity, and letters for price, category and image.
+-- quantity, and letters for price, category and image. (Without a search_path of its own, so that it is not called for each row
+-- but becomes a part of the statement.)
 create function amzmp._product_mark(gone boolean, active boolean, price numeric, quantity bigint, category text, image text)
     returns text
-    language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+    language sql immutable parallel safe
     begin atomic
     select case when gone or active is false then ''
                 else coalesce(quantity::text, '') || case when price > 0 then 'p' else '-' end
@@ -111,50 +112,60 @@ begin
 end
 $$;
 
--- Remember the rows; returns the SKUs of those that are not as they were. Rows without a SKU are nothing to us.
+/*
+ * Remember the rows; returns the SKUs of those that are not as they were. Rows without a SKU are nothing to us. Nobody else
+ * writes the source's products meanwhile (_own_source), so those that are there are updated and only the others inserted: a
+ * row that is as it was costs a look, and no lock.
+ */
 create function amzmp._store_rows(source amzmp.source, rows amzmp.shop_row[], cause jsonb) returns text[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan set enable_seqscan = off
     as $$
 declare
     changed text[];
-    repeated bigint;
+    repeated text[];
 begin
-    with given as (
-        select r.*, count(*) over (partition by r.sku) as times
-          from unnest(_store_rows.rows) r
-         where r.sku <> ''
-    ), stored as (
-        insert into amzmp.product as p (account_id, source_id, sku, price, quantity, title, ean, asin, condition,
-               condition_note, lead_time, image, category, active, extra, read_at, cause)
-        select source.account_id, source.source_id, g.sku, g.price, g.quantity, g.title, g.ean, g.asin, g.condition,
-               g.condition_note, g.lead_time, g.image, g.category, g.active, g.extra, now(), _store_rows.cause
-          from given g
-         where g.times = 1
-        on conflict (account_id, source_id, sku) do update
-           set price = excluded.price, quantity = excluded.quantity, title = excluded.title, ean = excluded.ean,
-               asin = excluded.asin, condition = excluded.condition, condition_note = excluded.condition_note,
-               lead_time = excluded.lead_time, image = excluded.image, category = excluded.category,
-               active = excluded.active, extra = excluded.extra, read_at = excluded.read_at, cause = excluded.cause,
-               gone = false, missing = false
-         where p.gone or p.missing
-            or (p.price, p.quantity, p.title, p.ean, p.asin, p.condition, p.condition_note, p.lead_time, p.image,
-                p.category, p.active, p.extra)
-               is distinct from
-               (excluded.price, excluded.quantity, excluded.title, excluded.ean, excluded.asin, excluded.condition,
-                excluded.condition_note, excluded.lead_time, excluded.image, excluded.category, excluded.active,
-                excluded.extra)
+    -- with none that is repeated, "<> all" has nothing to compare
+    repeated := array(select r.sku from unnest(_store_rows.rows) r where r.sku <> '' group by r.sku having count(*) > 1);
+    with updated as (
+        update amzmp.product p
+           set price = g.price, quantity = g.quantity, title = g.title, ean = g.ean, asin = g.asin, condition = g.condition,
+               condition_note = g.condition_note, lead_time = g.lead_time, image = g.image, category = g.category,
+               active = g.active, extra = g.extra, read_at = now(), cause = _store_rows.cause, gone = false, missing = false
+          from unnest(_store_rows.rows) g
+         where p.account_id = source.account_id and p.source_id = source.source_id and p.sku = g.sku
+           and g.sku <> all (repeated)
+           and (p.gone or p.missing
+                or (p.price, p.quantity, p.title, p.ean, p.asin, p.condition, p.condition_note, p.lead_time, p.image,
+                    p.category, p.active, p.extra)
+                   is distinct from
+                   (g.price, g.quantity, g.title, g.ean, g.asin, g.condition, g.condition_note, g.lead_time, g.image,
+                    g.category, g.active, g.extra))
         returning p.sku
     )
-    select (select array_agg(s.sku) from stored s), (select count(*) from given g where g.times > 1)
-      into changed, repeated;
-    if repeated > 0 then
+    select coalesce(array_agg(u.sku), '{}') into changed from updated u;
+    if cardinality(changed) < cardinality(_store_rows.rows) then
+        with added as (
+            insert into amzmp.product (account_id, source_id, sku, price, quantity, title, ean, asin, condition,
+                   condition_note, lead_time, image, category, active, extra, read_at, cause)
+            select source.account_id, source.source_id, g.sku, g.price, g.quantity, g.title, g.ean, g.asin, g.condition,
+                   g.condition_note, g.lead_time, g.image, g.category, g.active, g.extra, now(), _store_rows.cause
+              from unnest(_store_rows.rows) g
+             where g.sku <> '' and g.sku <> all (repeated)
+               and not exists (select from amzmp.product p
+                                where p.account_id = source.account_id and p.source_id = source.source_id and p.sku = g.sku)
+            returning sku
+        )
+        select changed || coalesce(array_agg(a.sku), '{}') into changed from added a;
+    end if;
+    if repeated <> '{}' then
         perform amzmp._log_duplicates(source, rows);
     end if;
     perform amzmp._log_nameless(source, rows);
-    if changed is not null then
+    if changed <> '{}' then
         perform amzmp._store_keys(source, changed);
     end if;
-    return coalesce(changed, '{}');
+    return changed;
 end
 $$;
 

@@ -50,12 +50,15 @@ create type amzmp.offer_stock as (sku text, listed boolean, desired integer, wan
 
 comment on type amzmp.offer_stock is 'Inner: what the shop and the rules say about the stock of a SKU.';
 
+-- All of it looks up SKU by SKU, one or thousands, whatever the planner would think of their number: its plans are made once.
 create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, decided bigint default null)
     returns void
     language plpgsql
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
 as $$
 declare
     offered text[];
@@ -167,16 +170,17 @@ begin
         select s.sku, (s.calc).again_at as at
         from unnest(stocks) as s
         where (s.calc).again_at is not null
-    ), offer as (
-        select p.channel_id, p.sku, p.recompute_at, least((p.calc).again_at, s.at) as at
+    ), moved as materialized (
+        -- nearly always none
+        select p.channel_id, p.sku, least((p.calc).again_at, s.at) as at
         from unnest(prices) as p
         left join stock as s using (sku)
+        where p.recompute_at is distinct from least((p.calc).again_at, s.at)
     )
     update amzmp.listing as l
-    set recompute_at = o.at
-    from offer as o
-    where (l.account_id, l.channel_id, l.sku) = (_set_clock.account_id, o.channel_id, o.sku)
-        and o.recompute_at is distinct from o.at;
+    set recompute_at = m.at
+    from moved as m
+    where (l.account_id, l.channel_id, l.sku) = (_set_clock.account_id, m.channel_id, m.sku);
 
     select min(l.recompute_at) into next
     from amzmp.listing as l

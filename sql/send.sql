@@ -167,9 +167,10 @@ $$;
 /*
  * What has to be sent for these SKUs, and how urgently: one row per listing. Priorities: 10 sold out, 20 less stock,
  * 30 more or unknown stock, 40 price, 50 details, 55 content. finished are requests that are being completed and no longer count.
- * What a feed carries is left to it, but for stock that falls below what the feed says.
+ * What a feed carries is left to it, but for stock that falls below what the feed says. urgent: only what prevents
+ * overselling, priorities 10 and 20.
  */
-create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[])
+create function amzmp._due_sends(account_id bigint, skus text[], finished bigint[], urgent boolean default false)
     returns table (channel_id bigint, sku text, priority smallint, not_before timestamptz, cause jsonb)
     rows 1000
     language plpgsql
@@ -186,46 +187,33 @@ begin
         select f.channel_id, f.sku
         from amzmp._in_feeds(_due_sends.account_id, _due_sends.skus) as f
         where num_nonnulls(f.price, f.request_id) > 0
+    ), offer as materialized (
+        select l.account_id, l.channel_id, l.sku, l.price_differs, l.details_differ, l.cause
+        from amzmp.channel as c
+        cross join unnest(_due_sends.skus) as k (sku)
+        cross join lateral (
+            select o.*
+            from amzmp.listing as o
+            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
+            offset 0
+        ) as l
+        where c.account_id = _due_sends.account_id
+            and c.active
+            and not c.dropped
+            and (l.price_differs or l.details_differ)
+            and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
+            and not urgent
     ), price as (
-        select l.channel_id, l.sku, 40 as priority, now() as not_before, l.cause
-        from amzmp.channel as c
-        cross join unnest(_due_sends.skus) as k (sku)
+        select l.channel_id, l.sku, case v.facet when 'price' then 40 else 50 end as priority, now() as not_before, l.cause
+        from offer as l
         cross join lateral (
-            select o.*
-            from amzmp.listing as o
-            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
-            offset 0
-        ) as l
-        where c.account_id = _due_sends.account_id
-            and c.active
-            and not c.dropped
-            and l.price_differs
-            and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
+            values ('price', l.price_differs), ('details', l.details_differ)
+        ) as v (facet, differs)
+        where v.differs
             and not exists (
                 select
                 from amzmp.penalty as p
-                where (p.account_id, p.kind, p.channel_id, p.subject) = (l.account_id, 'price', l.channel_id, l.sku)
-                    and (p.gave_up or p.until > now())
-            )
-    ), details as (
-        select l.channel_id, l.sku, 50 as priority, now() as not_before, l.cause
-        from amzmp.channel as c
-        cross join unnest(_due_sends.skus) as k (sku)
-        cross join lateral (
-            select o.*
-            from amzmp.listing as o
-            where (o.account_id, o.channel_id, o.sku) = (c.account_id, c.channel_id, k.sku)
-            offset 0
-        ) as l
-        where c.account_id = _due_sends.account_id
-            and c.active
-            and not c.dropped
-            and l.details_differ
-            and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
-            and not exists (
-                select
-                from amzmp.penalty as p
-                where (p.account_id, p.kind, p.channel_id, p.subject) = (l.account_id, 'details', l.channel_id, l.sku)
+                where (p.account_id, p.kind, p.channel_id, p.subject) = (l.account_id, v.facet, l.channel_id, l.sku)
                     and (p.gave_up or p.until > now())
             )
     ), content as (
@@ -250,6 +238,7 @@ begin
             and d.differs
             and amzmp._content_ready(d, l)
             and (l.channel_id, l.sku) not in (select f.channel_id, f.sku from flying as f)
+            and not urgent
     ), shipper as (
         select distinct on (f.sku) l.channel_id, f.sku, 30 as priority, now() as not_before, l.cause
         from unnest(_due_sends.skus) as k (sku)
@@ -265,6 +254,7 @@ begin
             on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, f.sku)
         where f.differs
             and amzmp._fulfillment_to_send(l, null, finished) is not null
+            and not urgent
         order by f.sku, not l.price_differs, l.channel_id
     ), differing as materialized (
         select i.account_id, i.sku, i.desired_quantity, i.remote_quantity, i.in_flight_request, i.cause, s.ceiling
@@ -277,6 +267,7 @@ begin
         ) as i
         left join amzmp._stock_in_feeds(_due_sends.account_id, _due_sends.skus) as s on s.sku = i.sku
         where amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
+            and (not urgent or i.desired_quantity = 0 or i.desired_quantity < i.remote_quantity or i.desired_quantity < s.ceiling)
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
@@ -304,14 +295,13 @@ begin
                 where (p.account_id, p.kind, p.channel_id, p.subject) = (i.account_id, 'stock', 0, i.sku)
                     and (p.gave_up or p.until > now())
             )
-            and not amzmp._in_flight(i.account_id, i.in_flight_request, finished)
+            and not (i.in_flight_request is not null and amzmp._in_flight(i.account_id, i.in_flight_request, finished))
         order by i.sku, not l.price_differs, not l.wanted, l.channel_id
     )
     select n.channel_id, n.sku, min(n.priority)::smallint, min(n.not_before),
         (array_agg(n.cause order by n.priority))[1]
     from (
-        select * from price union all select * from stock union all select * from details union all select * from content
-        union all select * from shipper
+        select * from price union all select * from stock union all select * from content union all select * from shipper
     ) as n
     group by n.channel_id, n.sku;
 end
@@ -369,11 +359,15 @@ create function amzmp._plan_sends(account_id bigint, skus text[] default null, c
     volatile
     parallel unsafe
     set search_path = pg_catalog, pg_temp
+    set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
     differing constant text[] := coalesce(_plan_sends.skus, amzmp._differing_skus(_plan_sends.account_id));
     room constant bigint := case when bulk then amzmp._patch_room(account_id, cardinality(skus)) end;
+    -- of a large change that has no room the planner of feeds looks up what differs, once for all of it
+    urgent constant boolean := coalesce(room = 0, false) and cardinality(differing) > 100;
     planned bigint;
     hurried bigint;
     unplanned bigint;
@@ -393,14 +387,18 @@ begin
 
     with due as (
         select d.*
-        from amzmp._due_sends(_plan_sends.account_id, differing, finished) as d
+        from amzmp._due_sends(_plan_sends.account_id, differing, finished, urgent) as d
     ), waiting as (
         select r.request_id, r.channel_id, r.subject, r.state, r.attempt, r.operation
         from due as d
-        join amzmp.request as r
-            on (r.account_id, r.subject_kind, r.subject) = (_plan_sends.account_id, 'listing', d.sku)
-            and r.channel_id = d.channel_id
-        where r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
+        cross join lateral (
+            select q.*
+            from amzmp.request as q
+            where (q.account_id, q.subject_kind, q.subject) = (_plan_sends.account_id, 'listing', d.sku)
+            offset 0 -- SKU by SKU, however few requests the planner believes to wait
+        ) as r
+        where r.channel_id = d.channel_id
+            and r.operation in ('patchListingsItem', 'putListingsItem', 'deleteListingsItem')
             and r.request_id <> all (finished)
     ), hurried as materialized (
         -- one that is locked is being claimed, by a sender that waits for the SKUs that we hold
@@ -443,7 +441,7 @@ begin
         perform amzmp._wake();
         perform amzmp._look_for_prices(account_id, skus);
     end if;
-    if unplanned > 0 then
+    if unplanned > 0 or urgent then
         perform amzmp._plan_bulk(account_id, interval '1 second');
     end if;
     return planned;

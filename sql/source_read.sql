@@ -135,12 +135,14 @@ $$;
 
 -- row_security = off: a row that a policy hides must be an error, it would look like a product that vanished.
 -- synchronous_commit = off: what a crash takes back is read again, and whoever sends it commits, and so writes this, first.
+-- random_page_cost = 1: what has just been written is in memory, so thousands of keys are looked up rather than the whole
+-- relation read for them, page after page.
 create function amzmp._reading_block(source_id bigint, declarations text, body text) returns text
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     as $$
     select 'do ' || quote_literal(format(
         E'declare\n    amzmp_state text;\n    amzmp_message text;\n%s\nbegin\n    set local search_path = pg_catalog, pg_temp;\n    set local row_security = off;\n'
-        '    set local synchronous_commit = off;\n%s\n'
+        '    set local synchronous_commit = off;\n    set local random_page_cost = 1;\n%s\n'
         'exception when others then\n    get stacked diagnostics amzmp_state = returned_sqlstate, amzmp_message = message_text;\n'
         '    perform amzmp.reading_failed(%s, amzmp_state, amzmp_message);\nend', declarations, body, source_id))
 $$;
