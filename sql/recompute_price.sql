@@ -159,6 +159,7 @@ begin
         from unnest(prices) as p
         where (p.calc).price is distinct from p.desired
             and ((p.calc).price is not null or p.known and not p.listed)
+        order by p.sku collate "C" -- neighbours are written together
     );
 end
 $$;
