@@ -31,6 +31,7 @@ create table amzmp.product (
     active boolean,
     extra jsonb,
     read_at timestamptz not null default now(),
+    changed text not null default 'all' check (changed in ('price', 'quantity', 'all')),
     cause jsonb,
     gone boolean not null default false,
     missing boolean not null default false,
@@ -62,6 +63,7 @@ comment on column amzmp.product.category is 'Category, as the shop has it.';
 comment on column amzmp.product.active is 'False when the shop does not sell it at present; null means true.';
 comment on column amzmp.product.extra is 'Values of the source that rules use by their names, and keys by which watched relations reach this row: {"watched_id": "key"}.';
 comment on column amzmp.product.read_at is 'When the row was last found changed.';
+comment on column amzmp.product.changed is 'What was found changed then: the price alone, the quantity alone, or all: other values, or the whole row.';
 comment on column amzmp.product.cause is 'The shop''s transaction that led to the reading: role, application, xid, at; or why the source was compared.';
 comment on column amzmp.product.gone is 'True when the source has no such row any more.';
 comment on column amzmp.product.counted is 'What of it is in the dashboard''s figures (figure.sql).';
@@ -112,17 +114,23 @@ begin
 end
 $$;
 
+-- What changed of a source's rows, and which desired values can follow from it where there are no rules: price, stock.
+create type amzmp.source_news as (skus text[], facets text[]);
+
+comment on type amzmp.source_news is 'Inner: products that were found changed, and what can follow from it.';
+
 /*
- * Remember the rows; returns the SKUs of those that are not as they were. Rows without a SKU are nothing to us. Nobody else
+ * Remember the rows; returns which of them are not as they were. Rows without a SKU are nothing to us. Nobody else
  * writes the source's products meanwhile (_own_source), so those that are there are updated and only the others inserted: a
  * row that is as it was costs a look, and no lock.
  */
-create function amzmp._store_rows(source amzmp.source, rows amzmp.shop_row[], cause jsonb) returns text[]
+create function amzmp._store_rows(source amzmp.source, rows amzmp.shop_row[], cause jsonb) returns amzmp.source_news
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     set plan_cache_mode = force_generic_plan set enable_seqscan = off
     as $$
 declare
-    changed text[];
+    news amzmp.source_news;
+    added text[] := '{}';
     repeated text[];
 begin
     -- with none that is repeated, "<> all" has nothing to compare
@@ -131,7 +139,17 @@ begin
         update amzmp.product p
            set price = g.price, quantity = g.quantity, title = g.title, ean = g.ean, asin = g.asin, condition = g.condition,
                condition_note = g.condition_note, lead_time = g.lead_time, image = g.image, category = g.category,
-               active = g.active, extra = g.extra, read_at = now(), cause = _store_rows.cause, gone = false, missing = false
+               active = g.active, extra = g.extra, read_at = now(), cause = _store_rows.cause, gone = false, missing = false,
+               changed = case
+                   when p.gone or p.missing
+                        or (p.title, p.ean, p.asin, p.condition, p.condition_note, p.lead_time, p.image, p.category, p.active, p.extra)
+                           is distinct from
+                           (g.title, g.ean, g.asin, g.condition, g.condition_note, g.lead_time, g.image, g.category, g.active, g.extra)
+                   then 'all'
+                   when p.quantity is not distinct from g.quantity then 'price'
+                   when p.price is not distinct from g.price then 'quantity'
+                   else 'all'
+               end
           from unnest(_store_rows.rows) g
          where p.account_id = source.account_id and p.source_id = source.source_id and p.sku = g.sku
            and g.sku <> all (repeated)
@@ -141,11 +159,15 @@ begin
                    is distinct from
                    (g.price, g.quantity, g.title, g.ean, g.asin, g.condition, g.condition_note, g.lead_time, g.image,
                     g.category, g.active, g.extra))
-        returning p.sku
+        returning p.sku, p.changed
     )
-    select coalesce(array_agg(u.sku), '{}') into changed from updated u;
-    if cardinality(changed) < cardinality(_store_rows.rows) then
-        with added as (
+    select coalesce(array_agg(u.sku), '{}'),
+           case when bool_and(u.changed = 'price') then '{price}' when bool_and(u.changed = 'quantity') then '{stock}'
+                else '{price,stock}' end
+      into news.skus, news.facets
+      from updated u;
+    if cardinality(news.skus) < cardinality(_store_rows.rows) then
+        with inserted as (
             insert into amzmp.product (account_id, source_id, sku, price, quantity, title, ean, asin, condition,
                    condition_note, lead_time, image, category, active, extra, read_at, cause)
             select source.account_id, source.source_id, g.sku, g.price, g.quantity, g.title, g.ean, g.asin, g.condition,
@@ -156,16 +178,19 @@ begin
                                 where p.account_id = source.account_id and p.source_id = source.source_id and p.sku = g.sku)
             returning sku
         )
-        select changed || coalesce(array_agg(a.sku), '{}') into changed from added a;
+        select array_agg(i.sku) into added from inserted i;
+        if added is not null then
+            news := row(news.skus || added, '{price,stock}');
+        end if;
     end if;
     if repeated <> '{}' then
         perform amzmp._log_duplicates(source, rows);
     end if;
     perform amzmp._log_nameless(source, rows);
-    if changed <> '{}' then
-        perform amzmp._store_keys(source, changed);
+    if news.skus <> '{}' then
+        perform amzmp._store_keys(source, news.skus);
     end if;
-    return changed;
+    return news;
 end
 $$;
 

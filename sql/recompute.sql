@@ -3,9 +3,10 @@
  *	  From the shop's rows to what is wanted at Amazon: desired prices and quantities.
  *
  * amzmp._recompute is called with the SKUs whose product rows, settings or reservations may have changed, in the
- * transaction that changed them. It computes what is wanted now from what product says (nothing is handed in, so it
+ * transaction that changed them. It computes what is wanted now from what product says (no value is handed in, so it
  * does not matter how often or for which reason it is called), lets the brake look at the changes, writes those that
- * pass, and plans the requests. amzmp._stock_moved is the short way for an imported order, which Amazon knows of.
+ * pass, and plans the requests. Who knows that only prices changed in the shop's rows, or only quantities, may say so: without
+ * rules nothing else follows from them, and half of the work is left out. amzmp._stock_moved is the short way for an imported order, which Amazon knows of.
  *
  * The price of an offer comes from the channel's own source, else from the account's. The quantity comes from the
  * account's source; only where the account has none, the smallest of its channels' sources. Rules are applied to both
@@ -43,15 +44,16 @@ comment on type amzmp.offer_price is 'Inner: what the shop and the rules say abo
 /*
  * What the shop and the rules say about the stock of each SKU. calc.available is what may be offered, null where the shop
  * does not say. A row that is gone or inactive offers nothing; a source that cannot be read leaves its rows as they were.
- * The last three are what the inventory holds so far.
+ * rejected: an offer of it is. The three before that are what the inventory holds so far.
  */
 create type amzmp.offer_stock as (sku text, listed boolean, desired integer, wanted boolean, known boolean, calc amzmp.stock_calc,
-    sends boolean, terms jsonb, damping integer, sent boolean);
+    sends boolean, terms jsonb, damping integer, sent boolean, rejected boolean);
 
 comment on type amzmp.offer_stock is 'Inner: what the shop and the rules say about the stock of a SKU.';
 
 -- All of it looks up SKU by SKU, one or thousands, whatever the planner would think of their number: its plans are made once.
-create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, decided bigint default null)
+create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, decided bigint default null,
+    touched text[] default '{price,stock}')
     returns void
     language plpgsql
     volatile
@@ -60,11 +62,16 @@ create function amzmp._recompute(account_id bigint, skus text[], cause jsonb, de
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
 as $$
+#variable_conflict use_column
 declare
+    facets constant text[] := case
+        when exists (select from amzmp.rule as r where r.account_id = _recompute.account_id) then '{price,stock}'
+        else touched
+    end;
     offered text[];
     still text[];
-    prices amzmp.offer_price[];
-    stocks amzmp.offer_stock[];
+    prices amzmp.offer_price[] := '{}';
+    stocks amzmp.offer_stock[] := '{}';
     wanted amzmp.desired_change[];
     passed amzmp.desired_change[];
 begin
@@ -75,17 +82,25 @@ begin
     end if;
     perform amzmp._stop_by_rule(account_id, offered, cause, decided);
     perform amzmp._set_fulfillment(account_id, offered);
-    prices := amzmp._shop_prices(account_id, offered);
-    stocks := amzmp._share_reservations(account_id, amzmp._shop_quantities(account_id, offered));
+    if 'price' = any (facets) then
+        prices := amzmp._shop_prices(account_id, offered);
+    end if;
+    if 'stock' = any (facets) then
+        stocks := amzmp._share_reservations(account_id, amzmp._shop_quantities(account_id, offered));
+    end if;
     wanted := amzmp._price_changes(prices) || amzmp._stock_changes(stocks);
-    passed := amzmp._brake(account_id, offered, wanted, cause, decided, '{price,stock}');
+    passed := amzmp._brake(account_id, offered, wanted, cause, decided, facets);
     perform amzmp._set_desired(account_id, passed, cause);
     perform amzmp._set_price_terms(account_id, prices, amzmp._without(wanted, passed));
     perform amzmp._set_content(account_id, prices);
     perform amzmp._set_stock_terms(account_id, stocks);
     perform amzmp._set_clock(account_id, prices, stocks);
-    perform amzmp._report_incomplete(account_id, offered, prices, stocks);
-    still := array(select distinct p.sku from unnest(prices) as p where p.rejected);
+    perform amzmp._report_incomplete(account_id, offered, prices, stocks, facets);
+    still := array(
+        select p.sku from unnest(prices) as p where p.rejected
+        union
+        select s.sku from unnest(stocks) as s where s.rejected
+    );
     if still <> '{}' then
         perform amzmp._try_identified(account_id, still, cause);
         perform amzmp._try_rejected(account_id, passed, cause);
@@ -95,7 +110,7 @@ begin
 end
 $$;
 
-comment on function amzmp._recompute(bigint, text[], jsonb, bigint) is 'Inner: bring desired prices and quantities of these SKUs up to date. decided: a batch of the brake that a person has just released, which passes.';
+comment on function amzmp._recompute(bigint, text[], jsonb, bigint, text[]) is 'Inner: bring desired prices and quantities of these SKUs up to date. decided: a batch of the brake that a person has just released, which passes. touched: what can follow from what changed, if there are no rules.';
 
 -- Most products of a shop may not be offered at all; these are, or were. Locked as amzmp._lock_skus does.
 create function amzmp._lock_offered(account_id bigint, skus text[])

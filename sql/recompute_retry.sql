@@ -93,9 +93,10 @@ $$;
 
 /*
  * Wanted offers for which the shop gives no price or no quantity that can be sent keep what they have at Amazon. The
- * penalty says why, and ends as soon as the shop gives one.
+ * penalty says why, and ends as soon as the shop gives one. facets: those that prices and stocks say everything about.
  */
-create function amzmp._report_incomplete(account_id bigint, skus text[], prices amzmp.offer_price[], stocks amzmp.offer_stock[])
+create function amzmp._report_incomplete(account_id bigint, skus text[], prices amzmp.offer_price[], stocks amzmp.offer_stock[],
+    facets text[])
     returns void
     language plpgsql
     volatile
@@ -127,7 +128,7 @@ begin
             from amzmp.penalty as n
             where n.account_id = _report_incomplete.account_id
                 and n.subject in (select u.sku from unnest(skus) as u (sku))
-                and n.kind in ('price', 'stock')
+                and n.kind = any (facets)
                 and n.code in ('NO_PRICE', 'NO_STOCK')
         )
         select channel_id, sku, kind, code, i.message, r.code is null as begins, i.code is null as ends

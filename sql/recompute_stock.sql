@@ -50,13 +50,14 @@ begin
             end,
             -- what nobody sells any more never stays for sale
             not w.wanted or p.off or w.sends and coalesce(u.compiled -> 'send' ? 'stock', true), i.desired_terms, i.damping,
-            i.sends)::amzmp.offer_stock
+            i.sends, w.rejected)::amzmp.offer_stock
         from amzmp.inventory as i
         left join amzmp._rules_for(_shop_quantities.account_id, _shop_quantities.skus) as u on u.channel_id = 0 and u.sku = i.sku
         left join amzmp.product as o
             on (o.account_id, o.source_id, o.sku) = (i.account_id, only_source, i.sku)
         cross join lateral (
-            select count(*) > 0 as wanted, coalesce(bool_or(c.sends), false) as sends, max(c.handling) as handling
+            select count(*) > 0 as wanted, coalesce(bool_or(c.sends), false) as sends, max(c.handling) as handling,
+                coalesce(bool_or(l.state = 'rejected'), false) as rejected
             from place as c
             join amzmp.listing as l
                 on (l.account_id, l.channel_id, l.sku) = (c.account_id, c.channel_id, i.sku)

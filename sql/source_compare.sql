@@ -39,7 +39,7 @@ declare
     began constant timestamptz := clock_timestamp();
     size constant bigint := (select count(*) from unnest(_take_page.rows) r where r.sku <> '');
     last_sku text := case when size = s.page_rows then (select max(r.sku) from unnest(_take_page.rows) r) end;
-    changed text[];
+    news amzmp.source_news := row('{}', '{}');
 begin
     if _take_page.after_sku is distinct from coalesce(s.rescan_after, '') then
         perform amzmp._fail('AZ203', 'the comparison has moved on');
@@ -52,17 +52,17 @@ begin
     if s.kind = 'shipment' then
         perform amzmp._take_shipment_rows(s, null, _take_page.rows, cause);
     else
-        changed := amzmp._store_rows(s, _take_page.rows, cause);
+        news := amzmp._store_rows(s, _take_page.rows, cause);
     end if;
     update amzmp.product p set missing = true
      where p.account_id = s.account_id and p.source_id = s.source_id and not p.gone and not p.missing
        and p.sku > _take_page.after_sku and (last_sku is null or p.sku <= last_sku)
        and p.sku not in (select r.sku from unnest(_take_page.rows) r where r.sku is not null);
     if s.rescan_force and s.kind = 'product' then
-        changed := array(select distinct r.sku from unnest(_take_page.rows) r where r.sku <> '');
+        news := row(array(select distinct r.sku from unnest(_take_page.rows) r where r.sku <> ''), '{price,stock}');
     end if;
-    if changed <> '{}' then
-        perform amzmp._recompute(s.account_id, changed, cause);
+    if news.skus <> '{}' then
+        perform amzmp._recompute(s.account_id, news.skus, cause, null, news.facets);
     end if;
     perform amzmp._source_read(s);
     if last_sku is null then
@@ -104,7 +104,7 @@ begin
     if not again then
         with lost as (
             update amzmp.product p
-               set gone = true, missing = false, read_at = now(), cause = _end_rescan.cause
+               set gone = true, missing = false, changed = 'all', read_at = now(), cause = _end_rescan.cause
              where p.account_id = source.account_id and p.source_id = source.source_id and p.missing
             returning p.sku
         )

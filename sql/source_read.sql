@@ -377,7 +377,7 @@ create function amzmp._take_rows(source_id bigint, skus text[], rows amzmp.shop_
 #variable_conflict use_column
 declare
     s amzmp.source := amzmp._own_source(_take_rows.source_id);
-    changed text[];
+    news amzmp.source_news;
     vanished text[];
 begin
     if s.kind = 'shipment' then
@@ -385,19 +385,22 @@ begin
         perform amzmp._source_read(s);
         return;
     end if;
-    changed := amzmp._store_rows(s, _take_rows.rows, _take_rows.cause);
+    news := amzmp._store_rows(s, _take_rows.rows, _take_rows.cause);
     vanished := array(select unnest(_take_rows.skus) except select r.sku from unnest(_take_rows.rows) r);
     if vanished <> '{}' then
         with lost as (
-            update amzmp.product p set gone = true, missing = false, read_at = now(), cause = _take_rows.cause
+            update amzmp.product p set gone = true, missing = false, changed = 'all', read_at = now(), cause = _take_rows.cause
              where p.account_id = s.account_id and p.source_id = s.source_id and p.sku = any (vanished) and not p.gone
             returning p.sku
         )
         select coalesce(array_agg(l.sku), '{}') into vanished from lost l;
     end if;
+    if vanished <> '{}' then
+        news := row(news.skus || vanished, '{price,stock}');
+    end if;
     perform amzmp._source_read(s);
-    if changed || vanished <> '{}' then
-        perform amzmp._recompute(s.account_id, changed || vanished, _take_rows.cause);
+    if news.skus <> '{}' then
+        perform amzmp._recompute(s.account_id, news.skus, _take_rows.cause, null, news.facets);
     end if;
 end
 $$;
