@@ -6,7 +6,8 @@
  * transaction that changed them. It computes what is wanted now from what product says (no value is handed in, so it
  * does not matter how often or for which reason it is called), lets the brake look at the changes, writes those that
  * pass, and plans the requests. Who knows that only prices changed in the shop's rows, or only quantities, may say so: without
- * rules nothing else follows from them, and half of the work is left out. amzmp._stock_moved is the short way for an imported order, which Amazon knows of.
+ * rules nothing else follows from them, and half of the work is left out. amzmp._stock_moved is the short way for an
+ * imported order, which Amazon knows of.
  *
  * The price of an offer comes from the channel's own source, else from the account's. The quantity comes from the
  * account's source; only where the account has none, the smallest of its channels' sources. Rules are applied to both
@@ -110,7 +111,8 @@ begin
 end
 $$;
 
-comment on function amzmp._recompute(bigint, text[], jsonb, bigint, text[]) is 'Inner: bring desired prices and quantities of these SKUs up to date. decided: a batch of the brake that a person has just released, which passes. touched: what can follow from what changed, if there are no rules.';
+comment on function amzmp._recompute(bigint, text[], jsonb, bigint, text[]) is
+    'Inner: bring desired prices and quantities of these SKUs up to date. decided: a batch of the brake that a person has just released, which passes. touched: what can follow from what changed, if there are no rules.';
 
 -- Most products of a shop may not be offered at all; these are, or were. Locked as amzmp._lock_skus does.
 create function amzmp._lock_offered(account_id bigint, skus text[])

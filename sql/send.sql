@@ -268,6 +268,10 @@ begin
         left join amzmp._stock_in_feeds(_due_sends.account_id, _due_sends.skus) as s on s.sku = i.sku
         where amzmp._stock_is_due(i.quantity_differs, i.desired_quantity, s.ceiling, s.overtaken)
             and (not urgent or i.desired_quantity = 0 or i.desired_quantity < i.remote_quantity or i.desired_quantity < s.ceiling)
+            -- of a change of prices alone: asked once
+            and (not urgent
+                or exists (select from amzmp.inventory as o where o.account_id = _due_sends.account_id and o.quantity_differs)
+                or exists (select from amzmp.feed as f where f.account_id = _due_sends.account_id and (f.open or f.state in ('fatal', 'stuck'))))
     ), stock as (
         select distinct on (i.sku) l.channel_id, i.sku,
             case
@@ -409,7 +413,8 @@ begin
         where r.state = 'due'
             and r.attempt = 0
             and r.operation = 'patchListingsItem'
-            and (r.priority > d.priority or r.not_before > d.not_before)
+            -- in these words no index but that of the numbers seems to be of use
+            and (least(r.priority, d.priority), least(r.not_before, d.not_before)) <> (r.priority, r.not_before)
         for update of r skip locked
     ), sooner as (
         update amzmp.request as r
