@@ -4,7 +4,7 @@
  */
 
 -- The quantity of a SKU without rules; the steps are those of amzmp._stock_calc. (Without a search_path of its own, so that
--- it is not called but becomes a part of the statement.)
+-- it is not called but becomes a part of the statement; "offset 0" has each step computed once, not wherever it is named.)
 create function amzmp._plain_stock(stock numeric, held bigint, buffer integer, days integer)
     returns table (stock numeric, unreserved numeric, offered numeric, available integer, days integer)
     rows 1
@@ -16,7 +16,11 @@ begin atomic
         _plain_stock.days
     from (
         select u.unreserved, case when u.unreserved is not null then greatest(u.unreserved - buffer, 0) end as offered
-        from (select case when _plain_stock.stock is not null then greatest(_plain_stock.stock - held, 0) end as unreserved) as u
+        from (
+            select case when _plain_stock.stock is not null then greatest(_plain_stock.stock - held, 0) end as unreserved
+            offset 0
+        ) as u
+        offset 0
     ) as o;
 end;
 
@@ -78,6 +82,7 @@ begin
                 end as quantity,
                 case when (s.row).known is not null then (s.row).lead_time when not o.gone then o.lead_time end as lead_time,
                 (s.row).row_values
+            offset 0
         ) as p
         cross join lateral (
             select coalesce(sum(v.quantity), 0) as held
