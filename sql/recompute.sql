@@ -91,8 +91,11 @@ begin
     end if;
     wanted := amzmp._price_changes(prices) || amzmp._stock_changes(stocks);
     passed := amzmp._brake(account_id, offered, wanted, cause, decided, facets);
-    perform amzmp._set_desired(account_id, passed, cause);
-    perform amzmp._set_price_terms(account_id, prices, amzmp._without(wanted, passed));
+    if cardinality(passed) > 0 then
+        perform amzmp._set_desired(account_id, passed, cause, facets);
+    end if;
+    perform amzmp._set_price_terms(account_id, prices,
+        case when cardinality(passed) < cardinality(wanted) then amzmp._without(wanted, passed) else '{}' end);
     perform amzmp._set_content(account_id, prices);
     perform amzmp._set_stock_terms(account_id, stocks);
     perform amzmp._set_clock(account_id, prices, stocks);
@@ -141,7 +144,7 @@ end
 $$;
 
 -- A value that changes is sent at once, whatever is in doubt about what Amazon has.
-create function amzmp._set_desired(account_id bigint, changes amzmp.desired_change[], cause jsonb)
+create function amzmp._set_desired(account_id bigint, changes amzmp.desired_change[], cause jsonb, facets text[])
     returns void
     language plpgsql
     volatile
@@ -150,23 +153,26 @@ create function amzmp._set_desired(account_id bigint, changes amzmp.desired_chan
 as $$
 #variable_conflict use_column
 begin
-    update amzmp.inventory as i
-    set desired_quantity = c.new_value::integer,
-        desired_quantity_at = now(),
-        in_doubt = false,
-        cause = _set_desired.cause
-    from unnest(changes) as c
-    where c.facet = 'stock'
-        and (i.account_id, i.sku, i.fulfillment_channel) = (_set_desired.account_id, c.sku, 'DEFAULT');
-
-    update amzmp.listing as l
-    set desired_price = c.new_value,
-        desired_price_at = case when not c.free then now() end,
-        in_doubt = false,
-        cause = _set_desired.cause
-    from unnest(changes) as c
-    where c.facet = 'price'
-        and (l.account_id, l.channel_id, l.sku) = (_set_desired.account_id, c.channel_id, c.sku);
+    if 'stock' = any (facets) then
+        update amzmp.inventory as i
+        set desired_quantity = c.new_value::integer,
+            desired_quantity_at = now(),
+            in_doubt = false,
+            cause = _set_desired.cause
+        from unnest(changes) as c
+        where c.facet = 'stock'
+            and (i.account_id, i.sku, i.fulfillment_channel) = (_set_desired.account_id, c.sku, 'DEFAULT');
+    end if;
+    if 'price' = any (facets) then
+        update amzmp.listing as l
+        set desired_price = c.new_value,
+            desired_price_at = case when not c.free then now() end,
+            in_doubt = false,
+            cause = _set_desired.cause
+        from unnest(changes) as c
+        where c.facet = 'price'
+            and (l.account_id, l.channel_id, l.sku) = (_set_desired.account_id, c.channel_id, c.sku);
+    end if;
 end
 $$;
 

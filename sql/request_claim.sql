@@ -43,9 +43,11 @@ begin
       left join amzmp.feed_type t on t.name = nullif(split_part(l.operation, ':', 2), '')
       cross join (select amzmp._is_fenced() as fenced, exists (select from amzmp.identity) as known) here
       cross join lateral (
+        -- asked once for the account, so that what a hold keeps back is not walked through
         select r.not_before as next_at from amzmp.request r
          where r.account_id = l.account_id and r.operation = l.operation and r.state = 'due'
-           and (o.api = 'alarm' or not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id in (0, r.channel_id)))
+           and (o.api = 'alarm' or not exists (select from amzmp.hold h where h.account_id = l.account_id and h.channel_id = 0))
+           and (o.api = 'alarm' or not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id = r.channel_id))
          order by r.account_id, r.operation, r.not_before limit 1) n
      -- consent is what makes an account active and valid in the first place, and people are told that it is not
      where case when o.api = 'alarm' then a.state <> 'dropped' and not here.fenced
