@@ -99,6 +99,7 @@ take_issue(Job *job, json_t *issue)
 static void
 refuse_feed(Job *job, const char *why)
 {
+	stats_note_violation(job->type, why);
 	take_issue(job, report_issue(0, NULL, "4002008", "ERROR", why, NULL));
 	finish(job, "FATAL");
 }
@@ -119,6 +120,22 @@ patches_of_attributes(const json_t *attributes)
 	return patches;
 }
 
+/* Does an object have only members of this list? */
+static bool
+has_only(const json_t *object, const char *names)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *) object, name, value)
+	{
+		if (!text_is_one_of(name, names))
+			return false;
+	}
+	return true;
+}
+
+/* As strict as listing_patch(): what a call would be refused for must not pass in a feed. */
 static bool
 patches_have_form(const json_t *patches)
 {
@@ -131,8 +148,8 @@ patches_have_form(const json_t *patches)
 		const char *path = json_get_text(patch, "path");
 
 		if (op == NULL || !text_is_one_of(op, "add,replace,merge,delete") || path == NULL ||
-			!starts_with(path, "/attributes/") || strchr(path + 12, '/') != NULL ||
-			!json_is_array(json_object_get(patch, "value")))
+			!starts_with(path, "/attributes/") || path[12] == '\0' || strchr(path + 12, '/') != NULL ||
+			!json_is_array(json_object_get(patch, "value")) || !has_only(patch, "op,path,value"))
 			return false;
 	}
 	return json_array_size(patches) > 0;
@@ -153,14 +170,16 @@ message_problem(const json_t *message)
 		return "operationType is UPDATE, PARTIAL_UPDATE, PATCH or DELETE.";
 	if (strcmp(type, "DELETE") == 0)
 		return json_object_size(message) == 3 ? NULL : "DELETE allows nothing else.";
-	if (json_get_text(message, "productType") == NULL)
+	if (!has_only(message, "messageId,sku,operationType,productType,requirements,attributes,patches"))
+		return "The message has an unknown member.";
+	if (json_get_text(message, "productType") == NULL || *json_get_text(message, "productType") == '\0')
 		return "productType is required.";
 	if (requirements != NULL &&
 		(strcmp(type, "UPDATE") != 0 || !text_is_one_of(requirements, "LISTING,LISTING_PRODUCT_ONLY,LISTING_OFFER_ONLY")))
 		return "requirements belong to UPDATE and have three values.";
 	if (strcmp(type, "PATCH") == 0)
 		return attributes == NULL && patches_have_form(patches) ? NULL : "patches are missing or malformed.";
-	return json_is_object(attributes) && patches == NULL ? NULL : "attributes are required.";
+	return json_object_size(attributes) > 0 && patches == NULL ? NULL : "attributes are required.";
 }
 
 static json_t *
@@ -211,6 +230,7 @@ process_message(Job *job, const json_t *message)
 	count_up(job->work, "processed");
 	if (problem != NULL)
 	{
+		stats_note_violation(job->type, problem);
 		count_up(job->work, "invalid");
 		take_issue(job, report_issue(id, sku, "4002008", "ERROR", problem, NULL));
 		return;
