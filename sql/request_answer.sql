@@ -224,6 +224,7 @@ declare
     failed_state text;
     failed_text text;
 begin
+    perform amzmp._commit_soon('apply');
     -- a loop because one answer that cannot be applied must not undo its neighbours; at most 20 a transaction
     for id in
         select x.request_id

@@ -34,6 +34,7 @@
 #include "worker.h"
 
 #define SETTLE_BATCH       256
+#define SMALL_ANSWER       256
 #define REQUEST_TIMEOUT_MS 60000
 #define MAX_RESPONSE       (16 * 1024 * 1024)
 #define SECRETS_LOG_MS     60000
@@ -426,6 +427,13 @@ verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error
 	return verdict;
 }
 
+/* An answer that is too short to hold anything: most polls bring one, and it is sooner applied than parked for a runner. */
+static bool
+says_nothing(const OutboxAnswer *answer)
+{
+	return strcmp(answer->outcome, "success") == 0 && answer->body != NULL && strlen(answer->body) <= SMALL_ANSWER;
+}
+
 static void
 judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer)
 {
@@ -475,7 +483,7 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 			settle_unknown(settlement, exchange, &error, delay_ms);
 			break;
 	}
-	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner)
+	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner && !says_nothing(&settlement->answer))
 		settlement->kind = SETTLE_PARK;
 }
 
