@@ -349,6 +349,9 @@ begin
             perform amzmp._report_too_soon(r);
         else
             perform amzmp._end_report(r, 'failed', amzmp._answer_failure(a));
+            if a.status = 403 and r.type = 'GET_MERCHANT_LISTINGS_ALL_DATA' then
+                perform amzmp._refresh_instead(r);
+            end if;
         end if;
     end loop;
     perform amzmp._create_reports((answers[1].request).account_id,
