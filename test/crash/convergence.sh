@@ -140,7 +140,7 @@ settle()
 {
 	sql "select amzmp.run_flow(f, account => 'shop') from unnest(array['get_orders', 'send_updated_product_price', 'send_updated_product_stock']) f" >/dev/null
 	sleep 1
-	rests 120 || diag "$(sql "select operation, state, count(*) from amzmp.request group by 1, 2")"
+	rests 240 || diag "$(sql "select operation, state, count(*) from amzmp.request group by 1, 2")"
 }
 succeeds 'it falls quiet' settle
 succeeds 'and stays so' settle
