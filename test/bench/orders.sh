@@ -33,8 +33,8 @@ place_orders()
 until_imported()
 {
 	sql "do \$\$ begin
-		while exists (select from amzmp.request where operation = 'searchOrders') or exists (select from amzmp.answer)
-		      or exists (select from amzmp.parked_order)
+		while exists (select from amzmp.task where kind in ('flow', 'apply', 'import')) or exists (select from amzmp.answer)
+		      or exists (select from amzmp.request where operation = 'searchOrders') or exists (select from amzmp.parked_order)
 		loop
 			commit;
 			perform pg_sleep(0.02);
