@@ -15,18 +15,22 @@
  * flight, remote; what differs is sent by PATCH with all else (content_send.sql), attribute by attribute.
  *
  * A product that Amazon's catalogue does not have is created from its content, step by step: listing.step.
+ *
+ * Functions of one product or attribute are PL/pgSQL, which keeps its plans: a catalogue has millions of attributes.
  */
 
 -- Attributes whose texts are in a language, where no definition says so: the usual ones.
 create function amzmp._has_language(attribute text)
     returns boolean
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select attribute = any ('{item_name,brand,manufacturer,bullet_point,product_description,generic_keyword,color,size,material,style,
-        pattern,model_name,included_components,special_feature,item_type_name,care_instructions,fabric_type,target_audience_keyword}')
+begin
+    return attribute = any ('{item_name,brand,manufacturer,bullet_point,product_description,generic_keyword,color,size,material,style,
+        pattern,model_name,included_components,special_feature,item_type_name,care_instructions,fabric_type,target_audience_keyword}');
+end
 $$;
 
 /*
@@ -55,14 +59,16 @@ $$;
 -- Attributes that the content does not contain, because amzmp keeps them from elsewhere.
 create function amzmp._is_kept_attribute(attribute text)
     returns boolean
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select attribute = any ('{purchasable_offer,fulfillment_availability,condition_type,condition_note,list_price,merchant_shipping_group,
+begin
+    return attribute = any ('{purchasable_offer,fulfillment_availability,condition_type,condition_note,list_price,merchant_shipping_group,
             merchant_suggested_asin,parentage_level,variation_theme,child_parent_sku_relationship}')
-        or attribute ~ '_image_locator(_[0-9])?$'
+        or attribute ~ '_image_locator(_[0-9])?$';
+end
 $$;
 
 create table amzmp.listing_content (
@@ -168,84 +174,100 @@ $$;
  */
 create function amzmp._attribute_instances(attribute text, given jsonb, place amzmp.marketplace, tags jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_agg(case
-                when jsonb_typeof(e.instance) <> 'object' then t.own || jsonb_build_object('value', e.instance)
-                when tags ? attribute then t.own || e.instance
-                else t.own - 'language_tag' || e.instance
-            end order by e.ordinality)
-    from jsonb_array_elements(case jsonb_typeof(given) when 'array' then given else jsonb_build_array(given) end)
-            with ordinality as e (instance, ordinality)
-    cross join amzmp._instance_tags(attribute, place, tags) as t (own)
-    where jsonb_typeof(e.instance) <> 'null'
+begin
+    return (
+        select jsonb_agg(case
+                    when jsonb_typeof(e.instance) <> 'object' then t.own || jsonb_build_object('value', e.instance)
+                    when tags ? attribute then t.own || e.instance
+                    else t.own - 'language_tag' || e.instance
+                end order by e.ordinality)
+        from jsonb_array_elements(case jsonb_typeof(given) when 'array' then given else jsonb_build_array(given) end)
+                with ordinality as e (instance, ordinality)
+        cross join amzmp._instance_tags(attribute, place, tags) as t (own)
+        where jsonb_typeof(e.instance) <> 'null'
+    );
+end
 $$;
 
 -- The attributes of a product; its barcode is one of them. Null where the shop names none.
 create function amzmp._product_attributes(product amzmp.product, place amzmp.marketplace, tags jsonb)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_strip_nulls(jsonb_build_object('externally_assigned_product_identifier', jsonb_build_array(jsonb_build_object(
-                    'marketplace_id', place.marketplace_id, 'type', case length(g.code) when 14 then 'gtin' else 'ean' end, 'value', g.code)))
-            - case when g.code is null then 'externally_assigned_product_identifier' else '' end
-            || jsonb_object_agg(a.key, amzmp._attribute_instances(a.key, a.value, place, tags)))
-    from jsonb_each(case jsonb_typeof(amzmp._json_or_null(product.extra ->> 'attributes'))
-            when 'object' then amzmp._json_or_null(product.extra ->> 'attributes')
-        end) as a
-    cross join (select amzmp._gtin(product.ean) as code) as g
-    where not amzmp._is_kept_attribute(a.key)
-    group by g.code
+begin
+    return (
+        select jsonb_strip_nulls(jsonb_build_object('externally_assigned_product_identifier', jsonb_build_array(jsonb_build_object(
+                        'marketplace_id', place.marketplace_id, 'type', case length(g.code) when 14 then 'gtin' else 'ean' end, 'value', g.code)))
+                - case when g.code is null then 'externally_assigned_product_identifier' else '' end
+                || jsonb_object_agg(a.key, amzmp._attribute_instances(a.key, a.value, place, tags)))
+        from jsonb_each(case jsonb_typeof(amzmp._json_or_null(product.extra ->> 'attributes'))
+                when 'object' then amzmp._json_or_null(product.extra ->> 'attributes')
+            end) as a
+        cross join (select amzmp._gtin(product.ean) as code) as g
+        where not amzmp._is_kept_attribute(a.key)
+        group by g.code
+    );
+end
 $$;
 
 -- Its place in a family; null where it belongs to none.
 create function amzmp._relation_attributes(product amzmp.product, place amzmp.marketplace)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_strip_nulls(jsonb_build_object(
-            'parentage_level', jsonb_build_array(jsonb_build_object('marketplace_id', place.marketplace_id,
-                    'value', case product.extra ->> 'parent_sku' when product.sku then 'parent' else 'child' end)),
-            'child_parent_sku_relationship', case
-                when product.extra ->> 'parent_sku' <> product.sku then jsonb_build_array(jsonb_build_object(
-                    'marketplace_id', place.marketplace_id, 'child_relationship_type', 'variation', 'parent_sku', product.extra ->> 'parent_sku'))
-            end,
-            'variation_theme', case
-                when product.extra ? 'variation_theme' then jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
-                    'marketplace_id', place.marketplace_id, 'name', product.extra ->> 'variation_theme')))
-            end))
-    where product.extra ->> 'parent_sku' <> ''
+begin
+    return (
+        select jsonb_strip_nulls(jsonb_build_object(
+                'parentage_level', jsonb_build_array(jsonb_build_object('marketplace_id', place.marketplace_id,
+                        'value', case product.extra ->> 'parent_sku' when product.sku then 'parent' else 'child' end)),
+                'child_parent_sku_relationship', case
+                    when product.extra ->> 'parent_sku' <> product.sku then jsonb_build_array(jsonb_build_object(
+                        'marketplace_id', place.marketplace_id, 'child_relationship_type', 'variation', 'parent_sku', product.extra ->> 'parent_sku'))
+                end,
+                'variation_theme', case
+                    when product.extra ? 'variation_theme' then jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+                        'marketplace_id', place.marketplace_id, 'name', product.extra ->> 'variation_theme')))
+                end))
+        where product.extra ->> 'parent_sku' <> ''
+    );
+end
 $$;
 
 -- Its images, the main one first; null where there are none.
 create function amzmp._image_attributes(product amzmp.product, place amzmp.marketplace)
     returns jsonb
-    language sql
+    language plpgsql
     immutable
     parallel safe
     set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_object_agg(
-            case i.place when 1 then 'main_product_image_locator' else 'other_product_image_locator_' || i.place - 1 end,
-            jsonb_build_array(jsonb_build_object('marketplace_id', place.marketplace_id, 'media_location', i.address)))
-    from (
-        select e.address, row_number() over (order by e.ordinality) as place
-        from jsonb_array_elements_text(case
-                when jsonb_typeof(amzmp._json_or_null(product.extra ->> 'images')) = 'array' then (product.extra ->> 'images')::jsonb
-                else jsonb_build_array(product.image)
-            end) with ordinality as e (address, ordinality)
-        where e.address ~ '^https?://'
-    ) as i
-    where i.place <= 9
+begin
+    return (
+        select jsonb_object_agg(
+                case i.place when 1 then 'main_product_image_locator' else 'other_product_image_locator_' || i.place - 1 end,
+                jsonb_build_array(jsonb_build_object('marketplace_id', place.marketplace_id, 'media_location', i.address)))
+        from (
+            select e.address, row_number() over (order by e.ordinality) as place
+            from jsonb_array_elements_text(case
+                    when jsonb_typeof(amzmp._json_or_null(product.extra ->> 'images')) = 'array' then (product.extra ->> 'images')::jsonb
+                    else jsonb_build_array(product.image)
+                end) with ordinality as e (address, ordinality)
+            where e.address ~ '^https?://'
+        ) as i
+        where i.place <= 9
+    );
+end
 $$;
 
 -- What the shop says about a product, by facet, and the switch that each facet needs. Null attributes: nothing.

@@ -127,7 +127,7 @@ values
     (true, false, 'BAD_BARCODE', 'BAD_BARCODE', 'shop data', 'The barcode has a wrong check digit or length.', 'Correct it in the shop.'),
     (true, false, 'NO_CATEGORY', 'NO_CATEGORY', 'shop data', 'The product has no category.', 'Give it one in the shop.'),
     (true, false, 'NO_IMAGE', 'NO_IMAGE', 'shop data', 'The product has no image.', 'Give it one in the shop.'),
-    (true, false, 'NO_MATCH', 'NO_CATALOG_ITEM', 'identity', 'Amazon''s catalogue has no item with this barcode.', 'Correct the barcode, name the ASIN, or give the product attributes so that it can be created.'),
+    (true, false, 'NO_MATCH', 'NO_CATALOG_ITEM', 'identity', 'Amazon''s catalogue has no item with this barcode.', 'Correct the barcode, give the product attributes so that it can be created, or name the ASIN: select amzmp.find_candidates(channel, array[sku]); searches by title.'),
     (true, false, 'SEVERAL_MATCHES', 'SEVERAL_MATCHES', 'identity', 'Several catalogue items have this barcode.',
         'Choose one of amzmp.match_candidate: select amzmp.publish(channel, sku, asin).'),
     (true, false, 'WRONG_FULFILLMENT', 'WRONG_FULFILLMENT', 'review', 'Amazon ships what the merchant shall ship, or the other way round.',

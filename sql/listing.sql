@@ -478,7 +478,7 @@ create table amzmp.match_candidate (
     constraint match_candidate_score_check check (score between 0 and 1)
 );
 
-comment on table amzmp.match_candidate is 'Catalogue items that may be a product whose match is not unique. publish(channel, sku, asin) chooses one.';
+comment on table amzmp.match_candidate is 'Catalogue items that may be a product: several with its barcode, or found by its title. publish(channel, sku, asin) chooses one.';
 comment on column amzmp.match_candidate.account_id is 'The account.';
 comment on column amzmp.match_candidate.channel_id is 'The channel.';
 comment on column amzmp.match_candidate.sku is 'The SKU.';
@@ -487,7 +487,7 @@ comment on column amzmp.match_candidate.title is 'Its title at Amazon.';
 comment on column amzmp.match_candidate.brand is 'Its brand at Amazon.';
 comment on column amzmp.match_candidate.image is 'URL of its main picture.';
 comment on column amzmp.match_candidate.product_type is 'Its product type at Amazon.';
-comment on column amzmp.match_candidate.method is 'How it was found: ean.';
+comment on column amzmp.match_candidate.method is 'How it was found: ean, by its barcode; title, by find_candidates().';
 comment on column amzmp.match_candidate.score is 'How well it fits, 0 to 1.';
 comment on column amzmp.match_candidate.seen_at is 'When it was found.';
 

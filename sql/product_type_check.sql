@@ -301,7 +301,8 @@ begin
 end
 $$;
 
--- Which of marketplace_id and language_tag each attribute takes, by a definition of a product's facts; null: not known.
+-- Which of marketplace_id and language_tag each attribute takes, by a definition of a product's facts; null: not known. What is
+-- returned is a copy in memory, because callers look into it for each attribute.
 create function amzmp._attribute_tags(account_id bigint, channel_id bigint, product_type text)
     returns jsonb
     language plpgsql
@@ -312,7 +313,7 @@ as $$
 #variable_conflict use_column
 begin
     return (
-        select t.tags
+        select t.tags || '{}'
         from amzmp.product_type as t
         where (t.account_id, t.channel_id, t.product_type)
                 = (_attribute_tags.account_id, _attribute_tags.channel_id, _attribute_tags.product_type)

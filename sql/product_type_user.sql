@@ -70,6 +70,40 @@ $$;
 select amzmp._expose('amzmp._fetch_product_type(text, text, text)', 'amzmp_operator',
     'Ask Amazon for the definition of a product type, or whether there is a newer one. What becomes of it shows in amzmp.product_type. Definitions that content names are fetched without being asked for.');
 
+/*
+ * Content that definitions find fault with, without asking Amazon. Of what Amazon has already, nothing need be complete.
+ */
+create function amzmp._content_problems(channel text, skus text[] default null)
+    returns table (sku text, product_type text, path text, code text, message text, remedy text)
+    language plpgsql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    place constant amzmp.channel := amzmp._channel(channel);
+begin
+    return query
+    select d.sku, d.product_type, p.path, p.code, p.message, m.remedy
+    from amzmp.listing_content as d
+    join amzmp.listing as l using (account_id, channel_id, sku)
+    join amzmp.product_type as t
+        on (t.account_id, t.channel_id, t.product_type, t.requirements) = (d.account_id, d.channel_id, d.product_type, 'LISTING_PRODUCT_ONLY')
+    cross join lateral amzmp._definition_problems(t.account_id, t.definition_id, d.desired) as p
+    left join amzmp.meaning as m on m.code = p.code
+    where (d.account_id, d.channel_id, d.facet) = (place.account_id, place.channel_id, 'product')
+        and d.sends
+        and (_content_problems.skus is null or d.sku = any (_content_problems.skus))
+        and t.known_at is not null
+        and (p.code <> 'ATTR_REQUIRED' or not l.listed and l.asin is null)
+    order by d.sku, p.path, p.message;
+end
+$$;
+
+select amzmp._expose('amzmp._content_problems(text, text[])', 'amzmp_reader',
+    'What the definitions of their product types find wrong with the content of a channel''s listings, all of them or those named: which attribute, what, and what to do. Does not ask Amazon.');
+
 create function amzmp._product_type_rules(channel text, product_type text, requirements text default 'LISTING_PRODUCT_ONLY')
     returns setof amzmp.product_type_attribute
     language plpgsql

@@ -227,6 +227,10 @@ begin
     delete from amzmp.penalty as p
     where (p.account_id, p.channel_id, p.kind) = (place.account_id, place.channel_id, 'publish')
         and p.subject = any (skus);
+    delete from amzmp.match_candidate as k
+    using unnest(skus, asins) as w (sku, asin)
+    where (k.account_id, k.channel_id, k.sku) = (place.account_id, place.channel_id, w.sku)
+        and w.asin is not null;
     perform amzmp._grew(grown, cardinality(skus)) from unnest(array['amzmp.listing', 'amzmp.inventory']::regclass[]) as grown;
 end
 $$;

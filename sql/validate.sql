@@ -244,7 +244,7 @@ begin
 end
 $$;
 
--- What a seller may not offer, in Amazon's words. Amazon knows restrictions of items only, so not before there is one.
+-- What a seller may not offer in the offer's condition, in Amazon's words. Amazon knows restrictions of items only, so not before there is one.
 create function amzmp._check_restrictions(candidate amzmp.candidate, account text, seller_id text)
     returns table (check_name text, state text, detail text)
     language plpgsql
@@ -260,7 +260,10 @@ begin
         return;
     end if;
     answer := amzmp._call(account, 'getListingsRestrictions', jsonb_build_object('asin', (candidate.listing).asin, 'sellerId', seller_id,
-            'marketplaceIds', jsonb_build_array((candidate.market).marketplace_id)));
+            'marketplaceIds', jsonb_build_array((candidate.market).marketplace_id), 'conditionType', coalesce(
+                (candidate.listing).desired_details ->> 'condition',
+                amzmp._setting_text((candidate.place).account_id, (candidate.place).channel_id, 'condition_default'), 'new_new'),
+            'reasonLocale', (candidate.market).language));
     return query
     select 'restrictions', 'error', format('%s (%s)', r.reason ->> 'message', r.reason ->> 'reasonCode')
     from jsonb_path_query(answer, '$.restrictions[*].reasons[*]') as r (reason);

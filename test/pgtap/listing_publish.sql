@@ -61,6 +61,23 @@ select results_eq($$select sku, asin, title, score from amzmp.match_candidate or
     $$values ('HAT', 'B0000HAT01', 'Blue hat', 0.75), ('HAT', 'B0000HAT02', 'Two red hats', 0.50)$$, 'candidates are kept, the likelier first');
 select is(due(), 'putListingsItem/MUG', 'only the match goes on');
 
+/* ---- by title ---- */
+
+savepoint titles;
+select is(amzmp.find_candidates('DE', '{CUP,HAT}'), 2, 'the catalogue is searched by title on request');
+select is(amzmp.find_candidates('DE', '{CUP}'), 0, 'once');
+select results_eq($$select sku, params -> 'keywords' from claim('searchCatalogItems')$$,
+    $$values ('CUP', '["Blue", "mug"]'::jsonb), ('HAT', '["Blue", "mug"]')$$, 'by the words of the shop''s title');
+select answer('searchCatalogItems', 200, items(catalog_item('B0000MUG07', '4006381333931', 'Blue mug, large'),
+    catalog_item('B0000HAT01', '036000291452', 'Blue hat'), catalog_item('B0000PAN01', '96385074', 'Frying pan'))) \g /dev/null
+select results_eq($$select sku, asin, method, score from amzmp.match_candidate order by sku, score desc, asin$$,
+    $$values ('CUP', 'B0000MUG07', 'title', 1.00), ('CUP', 'B0000HAT01', 'title', 0.50), ('HAT', 'B0000MUG07', 'title', 1.00),
+        ('HAT', 'B0000HAT01', 'ean', 0.75), ('HAT', 'B0000HAT02', 'ean', 0.50)$$, 'what is found is kept beside what has the barcode');
+select is(l.state, 'rejected', 'and nothing is chosen') from amzmp.listing as l where l.sku = 'CUP';
+select amzmp.publish('DE', 'CUP', 'B0000MUG07') \g /dev/null
+select is_empty($$select from amzmp.match_candidate where sku = 'CUP'$$, 'whoever chooses has no candidates any more');
+rollback to titles;
+
 /* ---- what the shop mends is tried again ---- */
 
 savepoint mended;

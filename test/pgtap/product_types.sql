@@ -51,7 +51,8 @@ select results_eq($$select display_name, version, locale, closed from amzmp.prod
 select becomes($$(select count(*) from amzmp.product_type where state = 'absent') = 2$$, 'what Amazon does not have');
 select set_eq($$select product_type, reason from amzmp.product_type where state = 'absent'$$,
     $$values ('TEA_COSY', 'Amazon has no such product type'), ('LEGACY_LAMP', 'Amazon answers with the definition of PRODUCT')$$, 'is told apart');
-select results_eq($$select path, required, repeats, min_length, max_length, minimum, maximum, max_alike, allowed, suggested, selectors, editable
+select results_eq($$select path, required, repeats, min_length, max_length, minimum, maximum, max_alike, allowed, suggested,
+            selectors, editable
         from amzmp.product_type_rules('DE', 'TABLE_LAMP')
         where path in ('power_source', 'power_source.value', 'light_wattage.value', 'lamp_dimensions.length.unit', 'style.value', 'bullet_point',
             'room_note.value', 'room_note.language_tag', 'externally_assigned_product_identifier') order by path collate "C"$$,
@@ -103,7 +104,8 @@ select product('LAMP', '{"item_name": "Lamp", "brand": "Nordlicht", "power_sourc
 select is((select string_agg(detail, ', ') from verdict('LAMP') where check_name <> 'restrictions'), null, 'a whole one passes');
 select is((select string_agg(path || ' ' || message, '; ') from this as t, amzmp.product_type as p, amzmp._definition_problems(p.account_id, p.definition_id,
         '{"item_name": [{"value": 7}], "brand": [{"value": ""}], "power_source": [{"value": "solar", "marketplace_id": "X"}],
-          "light_wattage": [{"value": 250.5}], "lamp_dimensions": [{"length": {"value": 1, "unit": "feet", "more": 1}}], "room_note": ["Study"]}')
+          "light_wattage": [{"value": 250.5}],
+          "lamp_dimensions": [{"length": {"value": 1, "unit": "feet", "more": 1}}], "room_note": ["Study"]}')
       where p.product_type = 'TABLE_LAMP'),
     'lamp_dimensions.length.more is not known to the product type; room_note must be object, not string; '
     'brand.value has 0 characters, at least 1 are needed; item_name.value must be string, not number; light_wattage.unit is required; '
@@ -112,8 +114,7 @@ select is((select string_agg(path || ' ' || message, '; ') from this as t, amzmp
 select product('COSY', '{"item_name": "Cosy", "brand": "Nordlicht"}', 'TEA_COSY') \g /dev/null
 select is((select detail from verdict('COSY') where check_name = 'definition'), 'the definition of TEA_COSY could not be had: Amazon has no such product type',
     'a type that is none is an error');
-select results_eq($$select (select count(*) from amzmp.listing), (select count(*) from amzmp.listing_content)$$, $$values (0::bigint, 0::bigint)$$,
-    'nothing has changed');
+select is_empty($$select sku from amzmp.listing union all select sku from amzmp.listing_content$$, 'nothing has changed');
 
 /* ---- before the product is created ---- */
 
@@ -124,6 +125,10 @@ select results_eq($$select code, reason from amzmp.listing_status where sku = 'L
     $$values ('ATTR_REQUIRED', 'light_wattage is required; power_source.value ''mains'' is not allowed; allowed are ''corded'', ''battery'', ''solar''')$$,
     'and says why');
 select is_empty($$select from amzmp.request_log where operation = 'putListingsItem'$$, 'Amazon was not asked to create it');
+select results_eq($$select sku, product_type, path, code, remedy is not null from amzmp.content_problems('DE')$$,
+    $$values ('LAMP', 'TABLE_LAMP', 'light_wattage', 'ATTR_REQUIRED', true), ('LAMP', 'TABLE_LAMP', 'power_source.value', 'VALUE_NOT_ALLOWED', true)$$,
+    'all of a channel can be looked through without asking Amazon');
+select is_empty($$select * from amzmp.content_problems('DE', '{OTHER}')$$, 'or some of it');
 select product('LAMP', '{"item_name": "Lamp", "brand": "Nordlicht", "power_source": "corded", "room_note": "Study", "style": "modern",
     "light_wattage": {"value": 4.5, "unit": "watts"}}') \g /dev/null
 select amzmp._recompute(:account_id, '{LAMP}', '{"role": "shop"}') \g /dev/null
@@ -131,6 +136,8 @@ select becomes($$(select state from amzmp.listing where sku = 'LAMP') = 'live'$$
 select product('COSY', '{"item_name": "Cosy", "brand": "Nordlicht"}', 'TEA_COSY') \g /dev/null
 select amzmp.publish('DE', '{COSY}') \g /dev/null
 select becomes($$(select code from amzmp.listing_status where sku = 'COSY') = 'NO_PRODUCT_TYPE'$$, 'one of no type at all is not sent either');
+
+select is_empty($$select * from amzmp.content_problems('DE', '{LAMP}')$$, 'mended, nothing is wrong');
 
 /* ---- a definition that is on its way, or cannot be had ---- */
 
@@ -141,7 +148,8 @@ select amzmp.publish('DE', '{MUG-1}') \g /dev/null
 select becomes($$(select reason from amzmp.listing_status where sku = 'MUG-1') = 'waits for Amazon''s definition of product type MUG'$$, 'a creation waits for its definition');
 select becomes($$(select state from amzmp.product_type where product_type = 'MUG') = 'failed'$$, 'one whose document arrives damaged is not used');
 select becomes($$(select state from amzmp.listing where sku = 'MUG-1') = 'live'$$, 'then Amazon alone judges');
-select is((select count(*)::integer from amzmp.product_type_attribute as r join amzmp.product_type as t using (account_id, definition_id) where t.product_type = 'MUG'), 0,
+select is_empty($$select from amzmp.product_type_attribute join amzmp.product_type as t using (account_id, definition_id)
+    where t.product_type = 'MUG'$$,
     'nothing of it is kept');
 select amzmp.run_flow('get_product_types', account => 'seller') \g /dev/null
 select becomes($$(select state from amzmp.product_type where product_type = 'MUG') = 'known'$$, 'the flow asks for it again');
@@ -157,7 +165,7 @@ select amzmp._notice_definitions((:account_id, 'n-1', 'PRODUCT_TYPE_DEFINITIONS_
 select amzmp.run_flow('get_product_types', account => 'seller') \g /dev/null
 select becomes($$(select version from amzmp.product_type where product_type = 'MUG') = 'MUG-2'$$, 'a notification leads to a look');
 select becomes($$(select required from amzmp.product_type_rules('DE', 'MUG') where path = 'capacity')$$, 'and to the new version''s rules');
-select is((select known_at from amzmp.product_type where product_type = 'TABLE_LAMP') < (select checked_at from amzmp.product_type where product_type = 'TABLE_LAMP'), true,
+select is((select t.known_at < t.checked_at from amzmp.product_type as t where t.product_type = 'TABLE_LAMP'), true,
     'a schema that has not changed is not loaded again');
 select is((control('GET', 'stats') #>> '{operations,downloadDocument,requests}'), '5', 'each was loaded once, but for the damaged and the changed one');
 select is((select count(*)::integer from amzmp.document), 3, 'and one document is kept of each');
