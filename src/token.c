@@ -16,7 +16,8 @@
  * called by a person asks at once.
  *
  * Room. amzmp.max_tokens entries of fixed size, all allocated at start. When they are in use, expired tokens go first,
- * then the one that was not used for longest; a leased one never goes.
+ * then the one that was not used for longest; a leased one never goes. With more accounts than entries that costs a request
+ * for nearly every call, so it is told, once an hour.
  *
  * Secrecy. A token is in clear in shared memory, as it is in the memory of each process that uses it; it is wiped when
  * it expires, is dropped or makes room. No SQL function leads here, and it must stay so.
@@ -40,7 +41,7 @@
 #include "processes.h"
 #include "token.h"
 
-#define TOKENS_DEFAULT 4096
+#define TOKENS_DEFAULT 8192
 #define TOKENS_MIN     16
 #define TOKENS_MAX     131072
 
@@ -49,6 +50,7 @@
 #define LEASE_S        60
 #define MAX_PAUSE_S    30
 #define MAX_WAITERS    8
+#define TELL_CROWD_US  (SECS_PER_HOUR * USECS_PER_SEC)
 
 typedef struct TokenEntry
 {
@@ -69,6 +71,7 @@ typedef struct TokenShared
 {
 	LWLock lock;
 	int tranche;
+	TimestampTz crowd_told_at; /* when it was last told that a good token had to make room */
 } TokenShared;
 
 /* Whose latches to set once the lock is released. */
@@ -163,7 +166,7 @@ remove_entry(TokenEntry *entry)
  * is nothing beside the request to Amazon that follows; and it is what wipes tokens nobody asks for any more.
  */
 static bool
-make_room(TimestampTz now)
+make_room(TimestampTz now, bool *crowded)
 {
 	HASH_SEQ_STATUS scan;
 	TokenEntry *entry;
@@ -180,17 +183,33 @@ make_room(TimestampTz now)
 			oldest = entry;
 	}
 	if (hash_get_num_entries(entries) >= max_tokens && oldest != NULL)
+	{
 		remove_entry(oldest);
+		*crowded = now >= shared->crowd_told_at + TELL_CROWD_US;
+		if (*crowded)
+			shared->crowd_told_at = now;
+	}
 	return hash_get_num_entries(entries) < max_tokens;
+}
+
+/* Not while the lock is held: the log may be slow. */
+static void
+tell_crowd(bool crowded)
+{
+	if (crowded)
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("amzmp has more accounts at work than room for access tokens"),
+					  errdetail("Tokens are dropped while they are good, and asked for again: %d are kept.", max_tokens),
+					  errhint("Raise amzmp.max_tokens above the number of accounts, and restart the server.")));
 }
 
 /* The key's entry, made if it is missing; NULL when all others are being renewed. */
 static TokenEntry *
-find_or_add(const TokenKey *key, TimestampTz now)
+find_or_add(const TokenKey *key, TimestampTz now, bool *crowded)
 {
 	TokenEntry *entry = hash_search(entries, key, HASH_FIND, NULL);
 
-	if (entry != NULL || !make_room(now))
+	if (entry != NULL || !make_room(now, crowded))
 		return entry;
 	entry = hash_search(entries, key, HASH_ENTER_NULL, NULL);
 	if (entry != NULL)
@@ -262,6 +281,7 @@ token_get(const TokenKey *key, char *token, bool patient, TimestampTz *again)
 	TokenEntry *entry;
 	TokenState state = TOKEN_BEING_RENEWED;
 	TimestampTz now;
+	bool crowded = false;
 
 	amzmp_require_preload("keeping access tokens");
 	end_leases_at_exit();
@@ -269,12 +289,13 @@ token_get(const TokenKey *key, char *token, bool patient, TimestampTz *again)
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	now = GetCurrentTimestamp();
-	entry = find_or_add(key, now);
+	entry = find_or_add(key, now, &crowded);
 	if (entry != NULL)
 		state = entry_get(entry, token, patient, now);
 	if (again != NULL)
 		*again = entry != NULL && entry_pauses(entry, now) ? entry->retry_at : now;
 	LWLockRelease(&shared->lock);
+	tell_crowd(crowded);
 	return state;
 }
 
@@ -284,6 +305,7 @@ token_store(const TokenKey *key, const char *token, int expires_in_seconds)
 	Wakeup wakeup = {0};
 	TokenEntry *entry;
 	TimestampTz now;
+	bool crowded = false;
 
 	amzmp_require_preload("keeping access tokens");
 	if (token[0] == '\0' || strlen(token) > TOKEN_MAX_LENGTH)
@@ -295,7 +317,7 @@ token_store(const TokenKey *key, const char *token, int expires_in_seconds)
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	now = GetCurrentTimestamp();
-	entry = find_or_add(key, now);
+	entry = find_or_add(key, now, &crowded);
 	if (entry != NULL)
 	{
 		entry_wipe_token(entry);
@@ -408,6 +430,7 @@ token_shmem_init(void)
 	if (!exists)
 	{
 		shared->tranche = LWLockNewTrancheId();
+		shared->crowd_told_at = 0;
 		LWLockInitialize(&shared->lock, shared->tranche);
 	}
 	LWLockRegisterTranche(shared->tranche, "AmzmpTokens");
