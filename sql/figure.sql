@@ -447,6 +447,7 @@ declare
     end;
     skus constant text[] := amzmp._next_to_count(account_id, coalesce(argument ->> 'after', ''), walked <> '{}', portion);
 begin
+    perform amzmp._commit_soon('count');
     perform 1 from amzmp.figure_channel as f where f.account_id = _task_count.account_id order by f.channel_id for update;
     delete from amzmp.figure_channel as f
     using amzmp.channel as c

@@ -131,14 +131,14 @@ create function amzmp._recover_tasks() returns void
      where t.due_at = t.leased_until and not amzmp._runner_lives(t.runner_pid);
     end;
 
--- Inner: flows, clocks and answers of thousands of accounts must not wait for the disk one by one. What a crash of the server
+-- Inner: flows, clocks, answers and figures of thousands of accounts must not wait for the disk one by one. What a crash of the server
 -- takes back of them is done again (an answer is still parked then), and whatever led to a call that writes was written before
 -- the call: its claim waits for the disk.
 create function amzmp._commit_soon(kind text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    if kind in ('flow', 'flows', 'clock', 'apply') then
+    if kind in ('flow', 'flows', 'clock', 'apply', 'count') then
         perform set_config('synchronous_commit', 'off', true);
     end if;
 end

@@ -332,6 +332,7 @@ token_store(const TokenKey *key, const char *token, int expires_in_seconds)
 		entry_collect_waiters(entry, &wakeup);
 	}
 	LWLockRelease(&shared->lock);
+	tell_crowd(crowded);
 	wake(&wakeup);
 }
 

@@ -53,6 +53,7 @@ sql "do \$\$begin for i in 1 .. $ACCOUNTS loop
 figure 'activating it, with its channel' "$(awk -v a="$(($(clock_us) - began))" -v n="$ACCOUNTS" 'BEGIN { printf "%.2f", a / n / 1000 }')" ms ''
 # What activation asked for is done before the hour begins.
 wait_for 120 sql_says "select count(*) from amzmp.account_flow f join amzmp.account a using (account_id) where f.enabled and f.next_at is null" 0
+wait_for 300 sql_says "select count(*) from amzmp.task where due_at < now() - interval '0.5 s'" 0
 runner_before=$(cpu_of 'amzmp runner')
 sender_before=$(cpu_of 'amzmp sender')
 runs_before=$(sql "select coalesce(sum(1 + idle_runs), 0) from amzmp.flow_run")
