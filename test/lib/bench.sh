@@ -9,6 +9,8 @@
 #   connect NAME [ENDPOINT]                an account with the demo's credentials and the channel NAME-de, limits off
 #   clock_us                               microseconds of the wall clock
 #   percentile P                           of the numbers on standard input
+#   make_trickles ROLE                     what measure_wire needs, in whose name
+#   measure_wire OPERATION STATEMENT       COMMITS commits of it, 20 a second; sets median and p99 of the milliseconds to the wire
 #   memory_mb PID                          anonymous memory, which belongs to that process alone
 
 figure()
@@ -62,4 +64,46 @@ percentile()
 memory_mb()
 {
 	awk '/^Anonymous:/ { printf "%.1f\n", $2 / 1024 }' "/proc/$1/smaps_rollup"
+}
+
+# A procedure commits, so that nothing but the server stands between two of them.
+make_trickles()
+{
+	TRICKLES_AS=$1
+	sql 'create table public.committed (key text, at_us bigint)' "grant insert on public.committed to $1" \
+		"create procedure public.trickle(commits integer, statement text) language plpgsql as \$\$
+		begin
+		    for i in 1 .. commits loop
+		        execute statement using i;
+		        insert into public.committed values ('TRICKLE-' || i, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
+		        commit;
+		        perform pg_sleep(0.05);
+		    end loop;
+		end \$\$"
+}
+
+# The statement of a trickle that only queues, for the account shop; $1 is the number of the commit.
+ENQUEUE="select amzmp.enqueue('shop', 'getListingsItem',
+    jsonb_build_object('sku', 'TRICKLE-' || \$1, 'marketplaceIds', jsonb_build_array('A1PA6795UKMFR9')))"
+
+# Both clocks are the machine's wall clock; the session reads it as the last thing before it commits.
+measure_wire()
+{
+	sql 'truncate public.committed'
+	control POST stats/reset '{}' >/dev/null
+	PGUSER=$TRICKLES_AS sql "call public.trickle($COMMITS, \$\$${2}\$\$)"
+	wait_for 60 all_arrived "$1" || note "only $(arrived "$1") of $COMMITS arrived"
+	control GET "arrivals?operation=$1&limit=65536" >"$RUN/arrivals"
+	sql "select ((min(a.at_us) - c.at_us) / 1000.0)::numeric(10, 3)
+	       from public.committed c
+	       join (select (e ->> 0)::bigint as at_us, e ->> 1 as key
+	               from jsonb_path_query(\$\$$(cat "$RUN/arrivals")\$\$, '\$.arrivals[*]') e) a on a.key = c.key and a.at_us > c.at_us - 1000
+	      group by c.key, c.at_us" >"$RUN/delays"
+	median=$(percentile 50 <"$RUN/delays")
+	p99=$(percentile 99 <"$RUN/delays")
+}
+
+all_arrived()
+{
+	[ "$(arrived "$1")" -ge "$COMMITS" ]
 }
