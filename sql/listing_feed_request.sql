@@ -41,7 +41,7 @@ $$;
  */
 
 -- The next requests that a feed may take, the least urgent first: single calls come from the other end. Those that are locked
--- are being claimed.
+-- are being claimed. (What kind they are is looked up before, so that the index of the queue gives them in their order.)
 create function amzmp._requests_for(feed amzmp.feed, most integer)
     returns amzmp.request[]
     language plpgsql
@@ -50,16 +50,17 @@ create function amzmp._requests_for(feed amzmp.feed, most integer)
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    kind record;
 begin
+    select k.* into strict kind from amzmp._feed_requests() as k where k.render = feed.argument ->> 'render';
     return array(
         select jsonb_populate_record(r, '{"state": "feed"}')
-        from amzmp._feed_requests() as k
-        join amzmp.request as r
-            on (r.account_id, r.operation, r.state, r.render) = (feed.account_id, k.operation, 'due', k.render)
-        where k.render = feed.argument ->> 'render'
+        from amzmp.request as r
+        where (r.account_id, r.operation, r.state, r.render) = (feed.account_id, kind.operation, 'due', kind.render)
             and r.channel_id = feed.channel_id
             and r.attempt = 0
-            and (r.priority > 20 or k.leaving)
+            and (r.priority > 20 or kind.leaving)
             and r.not_before <= now()
             and r.request_id <= (feed.argument ->> 'upto')::bigint
         order by r.priority desc, r.not_before desc

@@ -106,6 +106,7 @@ as $$
 #variable_conflict use_column
 declare
     part record;
+    last_request bigint;
 begin
     for part in
         select t.account_id, t.argument
@@ -119,6 +120,13 @@ begin
             ), part.argument -> 'cause');
     end loop;
 
+    -- what single calls would not manage soon is left to feeds: as calls, it shows what the feed's messages would say
+    last_request := nextval('amzmp.request_id_seq');
+    perform amzmp._plan_sends(t.account_id, _rehearsed.skus, null, '{}', false)
+    from amzmp.task as t
+    where t.kind = 'bulk'
+        and amzmp._may_see(t.account_id, amzmp._caller());
+
     for part in
         select r.account_id, r.render, array_agg(r order by r.request_id) as requests
         from amzmp.request as r
@@ -129,7 +137,8 @@ begin
     loop
         return query
         select a.name, c.name, r.subject, r.operation, r.priority::integer, r.not_before, coalesce(x.params, r.params),
-            coalesce(x.body, r.body), null::text
+            coalesce(x.body, r.body),
+            case when r.request_id > last_request then 'a feed may carry it, so many changes are there' end
         from unnest(part.requests) as r
         join amzmp.account as a using (account_id)
         left join amzmp.channel as c on (c.account_id, c.channel_id) = (r.account_id, r.channel_id)

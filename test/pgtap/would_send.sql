@@ -101,5 +101,17 @@ update shop.product set price = 12 where sku = 'P1';
 select throws_ok('select * from amzmp.would_send()', 'AZ204', 'only role "shop" can rehearse this', 'not even a superuser');
 rollback;
 
+-- More than single calls manage soon.
+update amzmp.account set rate_scale = 1;
+select amzmp.set('seller', v.name, v.value) from (values ('feed_minimum', '5'), ('feed_expected', '1 s'), ('brake_minimum', '1000')) as v (name, value)
+\g /dev/null
+set session authorization shop;
+begin;
+update shop.product set price = 12.5 where sku not in ('P1', 'P2', 'P3', 'P4', 'P5');
+select results_eq($$select count(*), count(body) = count(*), count(note) > 0 and count(note) < count(*), min(note) from amzmp.would_send()$$,
+    $$values (15::bigint, true, true, 'a feed may carry it, so many changes are there')$$, 'what a feed may carry is told as well');
+rollback;
+reset session authorization;
+
 -- What ran in transactions that were rolled back is not in pgTAP's books.
-\echo 1..17
+\echo 1..18
