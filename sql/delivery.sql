@@ -310,6 +310,7 @@ begin
     perform amzmp._settle_cancellations(acc, array[id]);
     perform amzmp._queue_shipment_rows(acc, array[id]);
     perform amzmp._queue_follow_ups(acc, array[id]);
+    perform amzmp._settle_progress(acc, array[id]);
 end
 $$;
 

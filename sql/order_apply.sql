@@ -27,7 +27,7 @@ begin
                   from amzmp.movement m
                   join amzmp.orders o on o.account_id = m.account_id and o.amazon_order_id = m.amazon_order_id
                  where m.account_id = acc and m.reduces_stock and m.applied_at is null
-                   and o.import_state <> 'quarantined') as w (id)
+                   and o.import_state <> 'quarantined' and not amzmp._movements_queued(acc)) as w (id)
          where not exists (
                    select from amzmp.task t
                     where t.account_id = acc and t.kind = 'import'
@@ -37,7 +37,9 @@ begin
         return;
     end if;
 
-    select h.run_as into role from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock';
+    select h.run_as into role
+      from amzmp.order_hook h
+     where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock' and num_nonnulls(h.function_name, h.relation_name) = 1;
     if found then
         perform amzmp._add_task(acc, 'import', i.id, role, now(), '{}')
            from (select distinct id from unnest(ids) as u (id) order by id) as i;

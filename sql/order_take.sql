@@ -77,7 +77,9 @@ begin
            set last_updated_at = excluded.last_updated_at, complete = excluded.complete, sealed = excluded.sealed,
                parked_at = excluded.parked_at, failed_at = null, failure_reason = null
          where excluded.last_updated_at > parked_order.last_updated_at
+            -- one that failed is not tried again because a poll brings the same version once more
             or excluded.last_updated_at = parked_order.last_updated_at and excluded.complete
+               and (parked_order.failed_at is null or not parked_order.complete)
         returning amazon_order_id
     )
     select array_agg(k.amazon_order_id) into parked from kept k;

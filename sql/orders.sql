@@ -293,12 +293,12 @@ create table amzmp.order_hook (
     registered_by name not null,
     registered_at timestamptz not null default now(),
     primary key (account_id, channel_id, kind),
-    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery', 'cancellation', 'return', 'follow_up')),
+    constraint order_hook_kind_check check (kind in ('stock', 'item', 'delivery', 'cancellation', 'return', 'follow_up', 'progress')),
     constraint order_hook_target_check check (
-        kind = 'stock' and channel_id = 0 and num_nonnulls(function_name, relation_name) = 1
+        kind = 'stock' and channel_id = 0 and num_nonnulls(function_name, relation_name) < 2
             and num_nonnulls(relation_name, key_column, stock_column) in (0, 3)
         or kind = 'item' and channel_id = 0 and function_name is not null and relation_name is null
-        or kind in ('delivery', 'cancellation', 'return', 'follow_up') and channel_id <> 0
+        or kind in ('delivery', 'cancellation', 'return', 'follow_up', 'progress') and channel_id <> 0
             and function_name is not null and relation_name is null
     )
 );
@@ -306,7 +306,7 @@ create table amzmp.order_hook (
 comment on table amzmp.order_hook is 'The shop''s functions and columns that imported orders are handed to, and the role as which that is done.';
 comment on column amzmp.order_hook.account_id is 'The account.';
 comment on column amzmp.order_hook.channel_id is 'The channel whose orders, cancellations or returns are handed over; 0 for the account''s stock and items.';
-comment on column amzmp.order_hook.kind is 'stock (reduce_stock), item (create_items_with), delivery (deliver_orders_to), cancellation (cancel_orders_with), return (deliver_returns_to) or follow_up (follow_up_with).';
+comment on column amzmp.order_hook.kind is 'stock (reduce_stock; without function and relation: queue_movements), item (create_items_with), delivery (deliver_orders_to), cancellation (cancel_orders_with), return (deliver_returns_to), follow_up (follow_up_with) or progress (tell_progress_to).';
 comment on column amzmp.order_hook.run_as is 'The role as which it is done.';
 comment on column amzmp.order_hook.function_name is 'The function, quoted and with its schema.';
 comment on column amzmp.order_hook.relation_name is 'The table or view whose stock is written, quoted and with its schema.';

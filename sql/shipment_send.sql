@@ -233,6 +233,7 @@ as $$
 #variable_conflict use_column
 begin
     perform amzmp._queue_shipment_rows(account_id, order_ids);
+    perform amzmp._settle_progress(account_id, order_ids);
     if not exists (
         select
         from amzmp.shipment as s

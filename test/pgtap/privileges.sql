@@ -23,7 +23,7 @@ create temporary table for_all (name text);
 insert into for_all values ('_fail'), ('_in_transaction_block'), ('_may_use_cron'), ('_check_clock'), ('_clock_database'), ('help'), ('mask'), ('schedule'), ('wait'),
     ('create_key'), ('next_task'), ('finish_task'), ('fail_task'), ('begin_import'), ('finish_import'), ('begin_delivery'), ('begin_item'), ('finish_item'),
     ('begin_cancellation_news'), ('finish_cancellation_news'), ('begin_return'), ('finish_return'),
-    ('alarm_columns'), ('set_alarm'), ('finish_delivery'), ('fail_delivery'), ('begin_follow_up'), ('finish_follow_up'), ('take_rows'), ('normalize_gtin');
+    ('alarm_columns'), ('set_alarm'), ('finish_delivery'), ('fail_delivery'), ('begin_follow_up'), ('finish_follow_up'), ('begin_progress'), ('finish_progress'), ('take_rows'), ('normalize_gtin');
 select is_empty($$select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'amzmp'::regnamespace and p.proname like '\_%' and has_function_privilege('p_stranger', p.oid, 'execute')
       and p.proname not in (select name from for_all)$$, 'no inner function is executable by everybody');
