@@ -30,17 +30,27 @@ comment on column amzmp.address_gap.missing is 'none: nothing; role: the applica
 comment on column amzmp.address_gap.amazon_order_ids is 'The orders without an address, newest first.';
 comment on column amzmp.address_gap.account_id is 'The account''s id.';
 
--- Inner, for health(): an application that may not see buyers' data. A few orders without an address are no matter for it.
+-- Inner, for health(): accounts whose application may not see buyers' data, by the orders of the last two weeks (three at least):
+-- these are found by an index, however many orders there are.
 create function amzmp._address_health() returns table (check_name text, state text, detail text, remedy text)
     language sql stable parallel restricted set search_path = pg_catalog, pg_temp
     as $$
-    select 'addresses ' || g.account, 'warning',
-           format('%s open orders have no address: the application may not see buyers'' data', g.without_address),
+    with recent as (
+        select o.account_id, count(*) filter (where not o.has_address) as without_address,
+               min(o.imported_at) filter (where not o.has_address) as first_without,
+               max(o.imported_at) filter (where o.has_address) as last_with
+          from amzmp.orders o
+         where o.purchased_at > now() - interval '14 days'
+           and o.status in ('UNSHIPPED', 'PARTIALLY_SHIPPED') and o.fulfilled_by = 'MERCHANT' and o.complete and o.personal_purged_at is null
+         group by o.account_id
+    )
+    select 'addresses ' || n.name, 'warning',
+           format('%s open orders have no address: the application may not see buyers'' data', r.without_address),
            format('Give the application the role Direct-to-Consumer Delivery at Amazon and have the seller authorise it again; then select amzmp.fetch_order(%L, unnest(amazon_order_ids)) from amzmp.address_gap where account = %1$L;',
-                  g.account)
-      from amzmp.address_gap g
-      join amzmp._names() n on n.account_id = g.account_id and n.channel_id = 0
-     where g.missing = 'role';
+                  n.name)
+      from recent r
+      join amzmp._names() n on n.account_id = r.account_id and n.channel_id = 0
+     where r.without_address >= 3 and coalesce(r.first_without > r.last_with, true);
 $$;
 
 /* ---- old orders ---- */
