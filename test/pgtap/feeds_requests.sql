@@ -257,6 +257,22 @@ select report('[]', 20) \g /dev/null
 select ok(exists (select from amzmp.request where operation = 'searchListingsItems' and params -> 'identifiers' ? :'back'), 'and goes on then');
 select is((select count(*) from amzmp.request where operation = 'deleteListingsItem'), 0::bigint, 'nothing else is left to do');
 
+/* ---- ends of offers that Amazon ships ---- */
+
+select clean() \g /dev/null
+select amzmp.set('seller', 'on_remove', null), amzmp.set('seller', 'feed_expected', '1 second') \g /dev/null
+select live('E' || lpad(i::text, 3, '0'), 10, 5) from generate_series(1, 30) as i \g /dev/null
+update amzmp.listing set fulfillment = 'amazon' where sku like 'E%';
+delete from amzmp.request;
+select amzmp.unpublish('DE', array(select 'E' || lpad(i::text, 3, '0') from generate_series(1, 30) as i)) \g /dev/null
+select run_tasks(), upload_feed(), create_feed() \g /dev/null
+select results_eq($$select distinct facets, body from message()$$, $$values ('{end}'::text[], null::jsonb)$$, 'ends go along as well');
+select is(jsonb_path_query_array(amzmp.feed_document('seller', (feed()).feed_id)::jsonb, '$.messages[*].patches[*].op'),
+    (select jsonb_agg('delete'::text) from message()), 'as patches that take the offer away');
+select report('[]', (feed()).messages) \g /dev/null
+select is((select count(*) from amzmp.listing as l join message() as m using (sku) where l.state = 'off_sale' and l.remote_price is null),
+    (select count(*) from message()), 'and they are off sale');
+
 /* ---- a document that is full ---- */
 
 select clean() \g /dev/null
@@ -266,6 +282,21 @@ select publish_new('F', 60) \g /dev/null
 select run_tasks() \g /dev/null
 select ok((feed()).messages between 3 and 20, 'a document holds what Amazon takes');
 select is((select count(*) from message()) + waiting('putListingsItem'), 60::bigint, 'all else waits in the queue');
+
+/* ---- an answer that cannot be applied ---- */
+
+select clean() \g /dev/null
+create or replace function amzmp._feed_most_bytes() returns bigint language sql immutable as 'select 10485760::bigint';
+select publish_new('G', 30) \g /dev/null
+select run_tasks(), upload_feed(), create_feed() \g /dev/null
+select sku as bad from message(1) \gset
+create function pg_temp.fail() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+select format('create trigger fail before update on amzmp.listing for each row when (new.sku = %L and new.state = ''pending'') execute function pg_temp.fail()',
+    :'bad') \gexec
+select report('[]', (feed()).messages) \g /dev/null
+select is((select state from amzmp.feed where feed_id = (select min(feed_id) from message())), 'done', 'a feed ends though an answer cannot be applied');
+select results_eq($$select r.outcome, count(*) from amzmp.request_log as r join message() as m using (request_id) group by 1 order by 1$$,
+    $$values ('handler_failed', 1::bigint), ('success', 24)$$, 'and its neighbours are applied');
 
 select * from finish();
 rollback;

@@ -103,7 +103,8 @@ rollback;
 
 -- More than single calls manage soon.
 update amzmp.account set rate_scale = 1;
-select amzmp.set('seller', v.name, v.value) from (values ('feed_minimum', '5'), ('feed_expected', '1 s'), ('brake_minimum', '1000')) as v (name, value)
+select amzmp.set('seller', v.name, v.value)
+from (values ('feed_minimum', '5'), ('feed_expected', '1 s'), ('brake_minimum', '1000')) as v (name, value)
 \g /dev/null
 set session authorization shop;
 begin;
