@@ -8,7 +8,8 @@
  */
 
 /*
- * What is still to be read of the shop for an account: keys of changed rows, and whether whole sources are compared.
+ * What is still to be read of the shop for an account: keys of changed rows, and whether whole sources are compared. A
+ * thousand rows of keys are up to a million keys, and more make no difference: then all feeds are full.
  */
 create function amzmp._still_to_read(account_id bigint, out keys bigint, out comparing boolean)
     language plpgsql
@@ -26,18 +27,26 @@ begin
             and (s.retry_at is null or s.retry_at <= now())
     )
     select coalesce((
-            select sum(cardinality(c.keys))
-            from amzmp.change as c
-            where c.watched_id in (
-                    select w.watched_id
-                    from readable as r
-                    join amzmp.source_watch as w on (w.account_id, w.source_id) = (_still_to_read.account_id, r.source_id)
-                )
+            select sum(cardinality(n.keys))
+            from (
+                select c.keys
+                from amzmp.change as c
+                where c.watched_id in (
+                        select w.watched_id
+                        from readable as r
+                        join amzmp.source_watch as w on (w.account_id, w.source_id) = (_still_to_read.account_id, r.source_id)
+                    )
+                limit 1000
+            ) as n
         ), 0) + coalesce((
-            select sum(cardinality(x.keys))
-            from amzmp.source_change as x
-            where x.account_id = _still_to_read.account_id
-                and x.source_id in (select r.source_id from readable as r)
+            select sum(cardinality(n.keys))
+            from (
+                select x.keys
+                from amzmp.source_change as x
+                where x.account_id = _still_to_read.account_id
+                    and x.source_id in (select r.source_id from readable as r)
+                limit 1000
+            ) as n
         ), 0),
         exists (select from readable as r where r.rescan_due <= now())
         or exists (
