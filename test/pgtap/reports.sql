@@ -389,7 +389,8 @@ select results_eq($$select form, state, coalesce(reason, '') from report()$$, $$
 select results_eq($$select tree('<?xml version="1.0"?><e xmlns="urn:x"><Header><V>1</V></Header><Message><Order id="1"><Item>A &amp; B</Item><Item>B</Item><Price cur="EUR">9.95</Price></Order></Message><Message><Note/><![CDATA[x]]></Message></e>')$$,
     $$values ('{"Order": {"@id": "1", "Item": ["A & B", "B"], "Price": {"@cur": "EUR", "#text": "9.95"}}}'::jsonb), ('{"Note": ""}')$$, 'XML is what its root has most of');
 select results_eq($$select form, columns, rows from report()$$, $$values ('xml', '{Note,Order}'::text[], 2::bigint)$$, 'which are counted too');
-select results_eq($$select tree(convert_to('<?xml version="1.0" encoding="ISO-8859-1"?><r><a>Größe</a><a k="ü"/></r>', 'LATIN1'))$$, $$values ('{"a": "Größe"}'::jsonb), ('{"@k": "ü"}')$$,
+select results_eq($$select tree(convert_to('<?xml version="1.0" encoding="ISO-8859-1"?><r><a>Größe</a><a k="ü"/></r>', 'LATIN1'))$$,
+    $$values ('{"a": "Größe"}'::jsonb), ('{"@k": "ü"}')$$,
     'in the character set that it names');
 select is_empty($$select tree('<a><b></a>')$$, 'broken XML has none');
 select is_empty($$select tree('<!DOCTYPE r [<!ENTITY f SYSTEM "file:///etc/passwd">]><r>&f;</r>')$$, 'nor does one that wants to read files');
@@ -398,7 +399,8 @@ insert into amzmp.report (account_id, channel_id, type, marketplace_ids, state, 
 select t.account_id, t.de, 'GET_MERCHANT_LISTINGS_DATA', '{A1PA6795UKMFR9}', 'downloaded',
     document(convert_to(e'seller-sku\tprice\tquantity\tasin1\tstatus\nA\t1.234,50\t\tB1\tActive\nB\t1,234.5\t3\tB2\tInactive\n', 'UTF8'), 'text/plain;charset=UTF-8'), now() from this as t;
 select amzmp._task_report(:account_id, (report()).report_id::text, '{}') \g /dev/null
-select results_eq($$select sku, price, quantity, asin, status from amzmp.listing_report where report_id = (report()).report_id order by sku$$,
+select results_eq(
+    $$select sku, price, quantity, asin, status from amzmp.listing_report where report_id = (report()).report_id order by sku$$,
     $$values ('A', 1234.50, null::integer, 'B1', 'Active'), ('B', 1234.5, 3, 'B2', 'Inactive')$$, 'listing reports are a view with types');
 
 /* ---- made elsewhere ---- */
