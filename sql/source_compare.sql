@@ -12,12 +12,14 @@ create function amzmp._rescan_position(source_id bigint, asked timestamptz defau
 #variable_conflict use_column
 declare
     s amzmp.source := amzmp._own_source(_rescan_position.source_id);
+    -- once: an UPDATE evaluates in the order of the columns, so a second look at the clock may be the earlier one
+    began constant timestamptz := clock_timestamp();
 begin
     if s.rescan_started_at is null then
         update amzmp.source x
-           set rescan_started_at = clock_timestamp(), rescan_after = '', rescan_rows = 0,
+           set rescan_started_at = began, rescan_after = '', rescan_rows = 0,
                rescan_requested_at = case when s.rescan_requested_at is not distinct from asked then s.rescan_requested_at
-                                          else clock_timestamp() + interval '1 microsecond' end
+                                          else began + interval '1 microsecond' end
          where x.account_id = s.account_id and x.source_id = s.source_id;
         update amzmp.product p set missing = false
          where p.account_id = s.account_id and p.source_id = s.source_id and p.missing;
