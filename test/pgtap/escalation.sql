@@ -93,15 +93,17 @@ select amzmp.deactivate('shop') \g /dev/null
 insert into amzmp.task (account_id, kind, subject, run_as) select account_id, 'handler', '4711', 'victim' from amzmp.account;
 -- not due yet, or the server's own runner would take it meanwhile
 insert into amzmp.task (account_id, kind, subject, due_at) select account_id, 'flow', 'get_orders/0', now() + interval '1 hour' from amzmp.account;
-create temporary table task_before as table amzmp.task;
+-- only these two: tasks of the server's own come and go
+create temporary table task_before as select * from amzmp.task where subject in ('4711', 'get_orders/0');
 grant select on task_before to mallory;
 set role mallory;
 select is_empty($$select * from amzmp.next_task() where kind <> 'source'$$, 'mallory is given no task of another');
 select lives_ok($$select amzmp.finish_task(account_id, task_id) from task_before$$, 'finishing another''s task is no error');
 select lives_ok($$select amzmp.fail_task(account_id, task_id, 'P0001', 'mine now') from task_before$$, 'nor is failing it');
 reset role;
-select bag_eq($$select account_id, task_id, due_at, attempt, last_error from amzmp.task where run_as is distinct from 'mallory'$$,
-    $$select account_id, task_id, due_at, attempt, last_error from task_before where run_as is distinct from 'mallory'$$, 'and changes nothing');
+select bag_eq(
+    $$select account_id, task_id, due_at, attempt, last_error from amzmp.task where task_id in (select task_id from task_before)$$,
+    $$select account_id, task_id, due_at, attempt, last_error from task_before$$, 'and changes nothing');
 
 -- Who may own a source: neither a superuser nor one that cannot log in, and nobody in another's name.
 select throws_ok($$select amzmp.attach_source('shop', 'shop.product', price => null, run_as => 'postgres')$$, null, null, 'a superuser''s session is not for a source');
