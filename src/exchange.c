@@ -20,6 +20,7 @@
 
 #include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -49,6 +50,7 @@ typedef struct Exchange
 	int64 request_id;
 	int attempt;
 	int max_attempts;
+	bool goes_on; /* asks for a page after another, which may still wait for a runner */
 } Exchange;
 
 typedef enum SettlementKind
@@ -135,6 +137,16 @@ build_call(const Lane *lane, const OutboxItem *item, const char *access_token, H
 	spapi_build(&call, request);
 }
 
+static bool
+asks_for_later_page(const OutboxItem *item)
+{
+	static const char name[] = "paginationToken";
+	JsonbValue token;
+
+	return item->params != NULL &&
+		   getKeyJsonValueFromContainer(&item->params->root, name, sizeof(name) - 1, &token) != NULL;
+}
+
 static void
 begin_transfer(HttpPool *pool, HttpRequest *request, Exchange *exchange)
 {
@@ -173,6 +185,7 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 	exchange->request_id = item->request_id;
 	exchange->attempt = item->attempt;
 	exchange->max_attempts = item->max_attempts;
+	exchange->goes_on = asks_for_later_page(item);
 	PG_TRY();
 	{
 		start(pool, lane, item, access_token, exchange);
@@ -427,11 +440,15 @@ verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error
 	return verdict;
 }
 
-/* An answer that is too short to hold anything: most polls bring one, and it is sooner applied than parked for a runner. */
+/*
+ * An answer that is too short to hold anything: most polls bring one, and it is sooner applied than parked for a runner.
+ * But not an empty page behind others: it must not overtake them, nor wait for the locks of the runner that is at them.
+ */
 static bool
-says_nothing(const OutboxAnswer *answer)
+says_nothing(const Exchange *exchange, const OutboxAnswer *answer)
 {
-	return strcmp(answer->outcome, "success") == 0 && answer->body != NULL && strlen(answer->body) <= SMALL_ANSWER;
+	return !exchange->goes_on && strcmp(answer->outcome, "success") == 0 && answer->body != NULL &&
+		   strlen(answer->body) <= SMALL_ANSWER;
 }
 
 static void
@@ -483,7 +500,8 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 			settle_unknown(settlement, exchange, &error, delay_ms);
 			break;
 	}
-	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner && !says_nothing(&settlement->answer))
+	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner &&
+		!says_nothing(exchange, &settlement->answer))
 		settlement->kind = SETTLE_PARK;
 }
 

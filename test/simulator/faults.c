@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[] = {"status",         "delay",          "drop_before",   "drop_after",
-									"truncate",       "not_json",       "huge",          "nul",
-									"bad_utf8",       "content_length", "expired_token", "skew",
-									"duplicate_page", "feed_cancelled", "feed_fatal"};
+static const char *const names[] = {"status",         "delay",          "drop_before",    "drop_after",
+									"truncate",       "not_json",       "huge",           "nul",
+									"bad_utf8",       "content_length", "expired_token",  "skew",
+									"duplicate_page", "empty_page",     "feed_cancelled", "feed_fatal"};
 
 static List faults;
 static int64_t last_id;
@@ -149,8 +149,9 @@ fault_add(const json_t *spec, char **problem)
 
 	if (kind < 0)
 	{
-		*problem = xprintf("kind is one of status, delay, drop_before, drop_after, truncate, not_json, huge, nul, "
-						   "bad_utf8, content_length, expired_token, skew, duplicate_page, feed_cancelled, feed_fatal");
+		*problem = xprintf(
+			"kind is one of status, delay, drop_before, drop_after, truncate, not_json, huge, nul, "
+			"bad_utf8, content_length, expired_token, skew, duplicate_page, empty_page, feed_cancelled, feed_fatal");
 		return NULL;
 	}
 	if (operation != NULL && strcmp(operation, "*") != 0 && strcmp(operation, "unknown") != 0 &&

@@ -311,6 +311,8 @@ orders_search(Call *call)
 	}
 	if (position != NULL)
 		take_position(&search, position, call->fault != NULL && call->fault->kind == FAULT_DUPLICATE_PAGE);
+	if (position != NULL && call->fault != NULL && call->fault->kind == FAULT_EMPTY_PAGE)
+		search.from = search.to + 1;
 	answer_page(call, &search, binding);
 	json_decref(position);
 }
