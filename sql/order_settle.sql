@@ -43,6 +43,7 @@ begin
         perform amzmp._match_items(account_id, known);
         perform amzmp._settle_movements(account_id, known);
         perform amzmp._settle_reservations(account_id, known, stock_follows);
+        perform amzmp._recompute_taken(account_id, known);
     end if;
     perform amzmp._settle_new_lines(account_id, fresh, stock_follows);
     perform amzmp._settle_claims(account_id, known, fresh);
@@ -55,6 +56,27 @@ begin
                 or exists (select from amzmp.source s where s.account_id = _settle_orders.account_id and s.kind = 'product')
             then ids else known end);
         perform amzmp._queue_deliveries(account_id, ids);
+    end if;
+end
+$$;
+
+-- Units that the shop took from the queue (movement_queue.sql) are held until here, though its stock is known without them
+-- since then: what was computed in between, where the shop changed the row, has them twice.
+create function amzmp._recompute_taken(account_id bigint, order_ids text[]) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    acc alias for $1;
+    skus text[];
+begin
+    if not amzmp._movements_queued(acc) then
+        return;
+    end if;
+    skus := array(
+        select distinct r.sku from amzmp.reservation r
+         where r.account_id = acc and r.amazon_order_id = any (order_ids) and r.released_at = now());
+    if skus <> '{}' then
+        perform amzmp._recompute(acc, skus, jsonb_build_object('reason', 'movements taken by the shop'));
     end if;
 end
 $$;
