@@ -40,11 +40,13 @@ comment on column amzmp.issue_meaning.retry_after is 'How long to wait before th
 comment on column amzmp.issue_meaning.pattern is 'Of refusals about orders (class order): a regular expression over Amazon''s code and words, whatever the case, by which the row is found; the code is then a name of your own. Null: it is found by its code.';
 comment on column amzmp.issue_meaning.position is 'Of several patterns that fit, the lowest counts.';
 
+-- What a row says holds for all accounts, so who is limited to some writes none.
 alter table amzmp.issue_meaning enable row level security;
 create policy issue_meaning_read on amzmp.issue_meaning for select using (true);
-create policy issue_meaning_add on amzmp.issue_meaning for insert with check (not built_in);
-create policy issue_meaning_change on amzmp.issue_meaning for update using (not built_in) with check (not built_in);
-create policy issue_meaning_remove on amzmp.issue_meaning for delete using (not built_in);
+create policy issue_meaning_add on amzmp.issue_meaning for insert with check (not built_in and amzmp._may_see(0, current_user));
+create policy issue_meaning_change on amzmp.issue_meaning for update using (not built_in and amzmp._may_see(0, current_user))
+    with check (not built_in);
+create policy issue_meaning_remove on amzmp.issue_meaning for delete using (not built_in and amzmp._may_see(0, current_user));
 grant insert, update, delete on amzmp.issue_meaning to amzmp_admin;
 
 -- What Amazon says about listings and feed messages.

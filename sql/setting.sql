@@ -59,13 +59,14 @@ comment on column amzmp.setting_definition.maximum is 'Greatest number allowed; 
 comment on column amzmp.setting_definition.recomputes is 'Does a change alter prices or stock, so that attached sources are read anew?';
 comment on column amzmp.setting_definition.built_in is 'Does it belong to amzmp?';
 
--- The owner passes; everybody else sees all definitions and writes only those of their own making. Policies and not a
--- trigger, because a reference table carries none.
+-- The owner passes; everybody else sees all definitions and writes only those of their own making, and who is limited to some
+-- accounts none, because they hold for all. Policies and not a trigger, because a reference table carries none.
 alter table amzmp.setting_definition enable row level security;
 create policy setting_definition_read on amzmp.setting_definition for select using (true);
-create policy setting_definition_add on amzmp.setting_definition for insert with check (not built_in);
-create policy setting_definition_change on amzmp.setting_definition for update using (not built_in) with check (not built_in);
-create policy setting_definition_remove on amzmp.setting_definition for delete using (not built_in);
+create policy setting_definition_add on amzmp.setting_definition for insert with check (not built_in and amzmp._may_see(0, current_user));
+create policy setting_definition_change on amzmp.setting_definition for update using (not built_in and amzmp._may_see(0, current_user))
+    with check (not built_in);
+create policy setting_definition_remove on amzmp.setting_definition for delete using (not built_in and amzmp._may_see(0, current_user));
 grant insert, update, delete on amzmp.setting_definition to amzmp_admin;
 
 create table amzmp.setting (

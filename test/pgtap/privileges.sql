@@ -192,6 +192,18 @@ from (
 select throws_ok($$select amzmp.set_credentials('mine', client_secret => 'amzn1.oa2-cs.v1.other')$$, '42501', null, 'nor a shared secret');
 select lives_ok($$select amzmp.set('mine', 'buffer_stock', '3')$$, 'its own account it administers');
 reset role;
+-- Rows that hold for all accounts are no matter of an admin of some.
+insert into amzmp.issue_meaning (code, error, class, meaning) values ('P1', 'P1', 'order', 'somebody''s');
+set local role p_limited_admin;
+select throws_ok($$insert into amzmp.issue_meaning (code, error, class, meaning) values ('P2', 'P2', 'order', 'its own')$$, '42501', null,
+    'an admin of some accounts does not say what errors mean in all');
+select is_empty($$delete from amzmp.issue_meaning where code = 'P1' returning code$$, 'nor takes away what others said');
+select throws_ok($$insert into amzmp.setting_definition (name, scope, type, label) values ('p_x', 'account', 'text', 'x')$$, '42501', null,
+    'nor defines settings');
+reset role;
+set local role p_admin;
+select lives_ok($$insert into amzmp.issue_meaning (code, error, class, meaning) values ('P2', 'P2', 'order', 'everybody''s')$$, 'an admin of all does');
+reset role;
 select lives_ok($$select amzmp.limit_role('p_limited', '{}')$$, 'an administrator can');
 select cmp_ok((select count(*) from pg_temp.foreign_rows('p_limited', :'other', 'other')), '>', 3::bigint, 'and then it sees all');
 
