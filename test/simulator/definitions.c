@@ -131,6 +131,7 @@ definitions_get(Call *call)
 	const Marketplace *market;
 	char *version;
 	json_t *schema;
+	json_t *groups;
 
 	if (!validate_markets(call, markets))
 		return;
@@ -145,13 +146,13 @@ definitions_get(Call *call)
 	requirements = requirements == NULL ? "LISTING" : requirements;
 	enforced = enforced == NULL ? "ENFORCED" : enforced;
 	schema = product_type_schema(name, requirements, strcmp(enforced, "ENFORCED") == 0, market);
+	groups = groups_json(schema); /* before the schema is taken over: what comes first in a call is the compiler's choice */
 	version = product_type_version(name);
 	call_answer(call, 200,
 				json_pack("{s:o, s:o, s:o, s:s, s:s, s:s, s:O, s:s, s:s, s:{s:s, s:b, s:b}}", "metaSchema",
-						  link_json(call, json_pack("{s:s}", "title", "meta-schema")), "propertyGroups",
-						  groups_json(schema), "schema", link_json(call, schema), "requirements", requirements,
-						  "requirementsEnforced", enforced, "locale",
-						  locale == NULL || strcmp(locale, "DEFAULT") == 0 ? market->language : locale,
+						  link_json(call, json_pack("{s:s}", "title", "meta-schema")), "propertyGroups", groups, "schema",
+						  link_json(call, schema), "requirements", requirements, "requirementsEnforced", enforced,
+						  "locale", locale == NULL || strcmp(locale, "DEFAULT") == 0 ? market->language : locale,
 						  "marketplaceIds", markets, "productType", name, "displayName", product_type_title(name),
 						  "productTypeVersion", "version", version, "latest", 1, "releaseCandidate", 0));
 	free(version);
