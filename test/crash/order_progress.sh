@@ -39,6 +39,13 @@ poll()
 	sql "select amzmp.run_flow('get_orders', account => 'shop')" "call amzmp.wait('60 s')" >/dev/null
 }
 
+# Amazon shows what was confirmed some time later, so one poll may come too soon.
+shows_as()
+{
+	poll
+	sql_says "select status from amzmp.orders where amazon_order_id = '$1'" "$2"
+}
+
 told()
 {
 	echo "select string_agg(event || coalesce(' ' || carrier, ''), ', ' order by n) from shop.told where amazon_order_id = '$1'"
@@ -70,7 +77,7 @@ is "$(sql 'select count(*) from shop.told')" 0 'of which nothing is told yet'
 seller "select amzmp.set('shop', 'send_shipping_info', 'true')" "select amzmp.confirm_shipment('shop', '$own', 'DHL', 'T-1')" >/dev/null
 becomes "select state from amzmp.shipment" confirmed 'it is shipped'
 seller "select amzmp.set('shop', 'send_shipping_info', 'false')" >/dev/null
-poll
+wait_for 40 shows_as "$own" SHIPPED || true
 becomes "$(told "$own")" 'shipped DHL' 'that is told, and who carries it'
 seller 'insert into shop.closed values (true)'
 fate "$own" deliver
