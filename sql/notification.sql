@@ -240,7 +240,7 @@ begin
         return 'known';
     end if;
     perform amzmp._enqueue(n.account_id, 'getOrder',
-        jsonb_build_object('orderId', n.subject, 'includedData', amzmp._order_data_sets(0)), null, '_handle_get_order',
+        jsonb_build_object('orderId', n.subject, 'includedData', amzmp._order_data_sets(amzmp._order_detail(n.account_id))), null, '_handle_get_order',
         '_render_noticed_order', 20, now(), 0, 'order', n.subject,
         jsonb_build_object('notification', n.notification_id, 'changed_at', changed_at));
     return 'done';

@@ -34,7 +34,7 @@ comment on column amzmp.order_cursor.window_started_at is 'When that poll began,
 comment on column amzmp.order_cursor.window_end is 'Until when Amazon searched, as it said.';
 comment on column amzmp.order_cursor.pages is 'Pages of that poll that have been applied.';
 comment on column amzmp.order_cursor.restarts is 'How often that poll had to begin again because a page token was refused.';
-comment on column amzmp.order_cursor.detail is 'How much is asked for: 0 everything, 1 what stock and money need, 2 the bare orders.';
+comment on column amzmp.order_cursor.detail is 'How much is asked for: 0 everything, 1 without payments, promotions, points and fulfilment orders, 2 what stock and money need, 3 the bare orders.';
 comment on column amzmp.order_cursor.detail_reduced_at is 'When it was last lowered, because Amazon refused the data sets.';
 
 create table amzmp.parked_order (
@@ -80,9 +80,21 @@ create function amzmp._order_data_sets(detail integer) returns jsonb
     language sql immutable parallel safe set search_path = pg_catalog, pg_temp
     as $$
     select case detail
-        when 0 then '["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX"]'::jsonb
-        when 1 then '["FULFILLMENT", "PROCEEDS", "CANCELLATION"]'::jsonb
+        when 0 then '["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX",
+                      "PAYMENT", "PROMOTION", "EXPENSE", "FULFILLMENT_ORDERS"]'::jsonb
+        when 1 then '["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX"]'::jsonb
+        when 2 then '["FULFILLMENT", "PROCEEDS", "CANCELLATION"]'::jsonb
         end;
+$$;
+
+-- What is asked for with a single order: everything, but for the sets that the search found to be refused at present. An order
+-- is complete without those.
+create function amzmp._order_detail(account_id bigint) returns integer
+    language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return coalesce((select least(c.detail, 1) from amzmp.order_cursor c where c.account_id = _order_detail.account_id), 0);
+end
 $$;
 
 -- Ask for the first page of a window. Times go to Amazon in UTC with seconds.
@@ -168,11 +180,12 @@ begin
 end
 $$;
 
-create function amzmp._request_order(account_id bigint, amazon_order_id text, cause jsonb) returns bigint
+create function amzmp._request_order(account_id bigint, amazon_order_id text, cause jsonb, detail integer default null) returns bigint
     language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
     select amzmp._enqueue(_request_order.account_id, 'getOrder',
-        jsonb_build_object('orderId', _request_order.amazon_order_id, 'includedData', amzmp._order_data_sets(0)),
+        jsonb_build_object('orderId', _request_order.amazon_order_id,
+            'includedData', amzmp._order_data_sets(coalesce(_request_order.detail, amzmp._order_detail(_request_order.account_id)))),
         null, '_handle_get_order', null, 30, now(), 0, 'order', _request_order.amazon_order_id, cause);
 $$;
 
@@ -224,7 +237,7 @@ begin
           from amzmp.order_cursor c where c.account_id = (answer.request).account_id for update;
         if answer.outcome = 'success' then
             perform amzmp._take_orders((answer.request).account_id, answer.body -> 'orders',
-                (answer.request).params -> 'includedData' is not distinct from amzmp._order_data_sets(0), false);
+                coalesce((answer.request).params -> 'includedData' @> amzmp._order_data_sets(1), false), false);
         end if;
         -- The answer of a window that was given up has brought its orders, but moves nothing.
         if current.window_open and current.window_id::text = (answer.request).subject then
@@ -329,7 +342,7 @@ begin
         perform amzmp._log(acc, 0, 'warning', 'orders', null,
             'a page token was refused, the search begins again', jsonb_build_object('page', current.pages + 1));
         update amzmp.order_cursor c set pages = 0, restarts = c.restarts + 1, window_end = null where c.account_id = acc;
-    elsif answer.status = 400 and current.detail < 2 and not asked.params ? 'paginationToken' then
+    elsif answer.status = 400 and current.detail < 3 and not asked.params ? 'paginationToken' then
         less := amzmp._order_data_sets(current.detail + 1);
         perform amzmp._log(acc, 0, 'warning', 'orders', null, 'the data sets were refused, asking for less',
             jsonb_build_object('asked', asked.params -> 'includedData', 'now', less, 'code', answer.error_code));
@@ -357,6 +370,9 @@ begin
     foreach answer in array answers loop
         if answer.outcome = 'success' then
             perform amzmp._take_orders((answer.request).account_id, jsonb_build_array(answer.body -> 'order'), true, true);
+        elsif answer.status = 400 and (answer.request).params -> 'includedData' = amzmp._order_data_sets(0) then
+            -- it may be one of the sets that Amazon does not serve everywhere
+            perform amzmp._request_order((answer.request).account_id, (answer.request).subject, (answer.request).cause, 1);
         else
             perform amzmp._log((answer.request).account_id, 0, 'warning', 'order', (answer.request).subject,
                 'the order could not be fetched',

@@ -69,12 +69,14 @@ begin
                 'fulfillment.fulfillmentServiceLevel', 'programs', 'salesChannel.channelName', 'salesChannel.marketplaceId',
                 'associatedOrders[].orderId', 'orderItems[].cancellation.cancellationRequest',
                 'recipient.deliveryAddress.addressLine1', 'packages', 'buyer', 'recipient', 'tax.taxRegistrations',
-                'orderItems[].fulfillment.packing.giftOption.giftMessage', 'orderItems[].product.customization.customizedUrl')
+                'orderItems[].fulfillment.packing.giftOption.giftMessage', 'orderItems[].product.customization.customizedUrl',
+                'payment.paymentExecutions', 'fulfillmentOrders')
              as h (status text, fulfilled_by text, purchased_at timestamptz, currency text, grand_total numeric, item numeric,
                    shipping numeric, tax numeric, discount numeric, other numeric, ship_after timestamptz, ship_by timestamptz,
                    deliver_after timestamptz, deliver_by timestamptz, service_level text, programs jsonb, sales_channel text,
                    marketplace_id text, replaces text, cancellation_requested boolean, has_address boolean, packages jsonb,
-                   buyer jsonb, recipient jsonb, tax_registrations jsonb, has_message boolean, is_customized boolean)
+                   buyer jsonb, recipient jsonb, tax_registrations jsonb, has_message boolean, is_customized boolean,
+                   payments jsonb, fulfillment_orders jsonb)
           left join lateral (
                 select x.* from amzmp.orders x
                  where x.account_id = acc and x.amazon_order_id = a.amazon_order_id offset 0) as o on true
@@ -105,11 +107,16 @@ begin
     ), written as (
         insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
             purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
-            other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, sales_channel,
-            marketplace_id, replaces_order_id, cancellation_requested, complete, has_address, arrived_at)
+            other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, payments,
+            fulfillment_orders, sales_channel, marketplace_id, replaces_order_id, cancellation_requested, complete, has_address, arrived_at)
         select acc, f.amazon_order_id, f.channel_id, f.final_number, f.status, f.fulfilled_by, f.purchased_at, f.last_updated_at,
                f.currency, f.grand_total, f.item, f.shipping, f.tax, f.discount, f.other, f.ship_after, f.ship_by,
                f.deliver_after, f.deliver_by, f.service_level, array(select jsonb_array_elements_text(amzmp._array(f.programs))),
+               case when f.payments is not null then (
+                    select jsonb_agg(e.payment - '{acquirerId,cardBrand,authorizationCode}'::text[])
+                      from jsonb_array_elements(amzmp._array(f.payments)) as e (payment) where jsonb_typeof(e.payment) = 'object') end,
+               case when f.fulfillment_orders is not null then array(
+                    select s.id from amzmp._rows(f.fulfillment_orders, 'fulfillmentOrderId') as s (id text) where s.id is not null) end,
                f.sales_channel, f.marketplace_id, f.replaces,
                coalesce(f.cancellation_requested, false) and exists (
                     select from amzmp._rows(f.doc -> 'orderItems', 'cancellation.cancellationRequest', 'fulfillment.quantityUnfulfilled')
@@ -141,6 +148,8 @@ begin
                deliver_by = coalesce(excluded.deliver_by, orders.deliver_by),
                service_level = coalesce(excluded.service_level, orders.service_level),
                programs = excluded.programs,
+               payments = coalesce(excluded.payments, orders.payments),
+               fulfillment_orders = coalesce(excluded.fulfillment_orders, orders.fulfillment_orders),
                sales_channel = coalesce(excluded.sales_channel, orders.sales_channel),
                marketplace_id = coalesce(excluded.marketplace_id, orders.marketplace_id),
                replaces_order_id = coalesce(excluded.replaces_order_id, orders.replaces_order_id),
@@ -161,11 +170,13 @@ begin
                 'proceeds.breakdowns[type=TAX].subtotal.amount',
                 'proceeds.breakdowns[type=TAX].detailedBreakdowns[subtype=ITEM].value.amount',
                 'proceeds.breakdowns[type=TAX].detailedBreakdowns[subtype=SHIPPING].value.amount',
-                'proceeds.proceedsTotal.amount', 'cancellation', 'cancellation.cancellationExecution')
+                'proceeds.proceedsTotal.amount', 'promotion.breakdowns', 'expense.pointsCost.pointsGranted', 'cancellation',
+                'cancellation.cancellationExecution')
              as i (order_item_id text, position integer, seller_sku text, asin text, title text, condition_type text,
                    condition_subtype text, ordered integer, fulfilled integer, unfulfilled integer, currency text,
                    price_currency text, unit_price numeric, item numeric, shipping numeric, gift_wrap numeric, discount numeric,
-                   tax numeric, item_tax numeric, shipping_tax numeric, total numeric, cancellation jsonb, cancelled boolean)
+                   tax numeric, item_tax numeric, shipping_tax numeric, total numeric,
+                   promotions jsonb, points jsonb, cancellation jsonb, cancelled boolean)
          where i.order_item_id is not null
     ), matched as materialized (
         select l.*, case when compares then amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) else l.sku end as shop_sku,
@@ -177,11 +188,15 @@ begin
     ), items as (
         insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, asin, title, condition,
             quantity_ordered, quantity_fulfilled, quantity_unfulfilled, currency, unit_price, item_price, item_tax,
-            shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, cancellation, claimed)
+            shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, promotions, points, cancellation,
+            claimed)
         select acc, l.amazon_order_id, l.order_item_id, l.position, l.sku, l.shop_sku, l.asin, l.title,
                concat_ws('/', l.condition_type, l.condition_subtype), coalesce(l.ordered, 0), l.fulfilled, l.unfulfilled,
                coalesce(l.currency, l.price_currency), l.unit_price, l.item, l.item_tax, l.shipping, l.shipping_tax,
-               l.gift_wrap, l.discount, l.tax, l.total, l.cancellation, case when l.shop_sku is not null then l.claimed else 0 end
+               l.gift_wrap, l.discount, l.tax, l.total,
+               case when l.promotions is not null then array(
+                    select p.id from amzmp._rows(l.promotions, 'promotionId') as p (id text) where p.id is not null) end,
+               l.points, l.cancellation, case when l.shop_sku is not null then l.claimed else 0 end
           from matched l
         on conflict (account_id, amazon_order_id, order_item_id) do update
            set sku = coalesce(excluded.sku, order_item.sku), shop_sku = coalesce(order_item.shop_sku, excluded.shop_sku),
@@ -201,6 +216,8 @@ begin
                discount = coalesce(excluded.discount, order_item.discount),
                tax_total = coalesce(excluded.tax_total, order_item.tax_total),
                total = coalesce(excluded.total, order_item.total),
+               promotions = coalesce(excluded.promotions, order_item.promotions),
+               points = coalesce(excluded.points, order_item.points),
                cancellation = coalesce(excluded.cancellation, order_item.cancellation)
     ), packages as (
         insert into amzmp.order_package (account_id, amazon_order_id, package_reference, status, detailed_status, carrier,

@@ -40,6 +40,8 @@ create table amzmp.orders (
     deliver_by timestamptz,
     service_level text,
     programs text[] not null default '{}',
+    payments jsonb,
+    fulfillment_orders text[],
     sales_channel text,
     marketplace_id text,
     replaces_order_id text,
@@ -99,6 +101,9 @@ comment on column amzmp.orders.ship_by is 'Latest time to ship.';
 comment on column amzmp.orders.deliver_after is 'Earliest promised delivery.';
 comment on column amzmp.orders.deliver_by is 'Latest promised delivery.';
 comment on column amzmp.orders.service_level is 'Amazon''s shipping service level, such as STANDARD or NEXT_DAY.';
+comment on column amzmp.orders.payments is
+    'How it was paid: an array of objects with paymentMethod and paymentAmount, as Amazon tells them (cards and codes are in the sealed order only). Null while Amazon has told none.';
+comment on column amzmp.orders.fulfillment_orders is 'Amazon''s ids of the shipments that it has planned for an Easy Ship order. Null for others.';
 comment on column amzmp.orders.programs is 'Amazon''s programs that the order belongs to, such as PRIME or AMAZON_BUSINESS.';
 comment on column amzmp.orders.sales_channel is 'AMAZON or NON_AMAZON.';
 comment on column amzmp.orders.marketplace_id is 'The marketplace in which it was placed.';
@@ -144,6 +149,8 @@ create table amzmp.order_item (
     discount numeric,
     tax_total numeric,
     total numeric,
+    promotions text[],
+    points jsonb,
     cancellation jsonb,
     claimed integer not null default 0,
     primary key (account_id, amazon_order_id, order_item_id),
@@ -175,6 +182,8 @@ comment on column amzmp.order_item.gift_wrap_price is 'Gift wrap of the line.';
 comment on column amzmp.order_item.discount is 'Discounts on the line, with the sign that Amazon sends.';
 comment on column amzmp.order_item.tax_total is 'All taxes of the line.';
 comment on column amzmp.order_item.total is 'Total of the line, as Amazon states it.';
+comment on column amzmp.order_item.promotions is 'Amazon''s ids of the promotions that lowered its price. Null where there was none.';
+comment on column amzmp.order_item.points is 'Amazon Points granted with it: pointsNumber and pointsMonetaryValue, as Amazon tells them (Japan).';
 comment on column amzmp.order_item.cancellation is 'Amazon''s words on a requested or executed cancellation: who and why.';
 comment on column amzmp.order_item.claimed is 'Inner: units by which the stock expected at Amazon was lowered for this line.';
 

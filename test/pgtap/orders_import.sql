@@ -13,8 +13,8 @@ grant execute on all functions in schema orders_test to public;
 /* ---- the poll: window, pages, watermark ---- */
 
 select amzmp._flow_get_orders(:account_id, 0, 1) \g /dev/null
-select is(r.params - 'lastUpdatedAfter', '{"includedData": ["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX"],
-    "marketplaceIds": ["A1PA6795UKMFR9"], "maxResultsPerPage": 100}'::jsonb, 'the poll asks for all data of the active marketplaces')
+select is(r.params - 'lastUpdatedAfter', '{"includedData": ["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX",
+    "PAYMENT", "PROMOTION", "EXPENSE", "FULFILLMENT_ORDERS"], "marketplaceIds": ["A1PA6795UKMFR9"], "maxResultsPerPage": 100}'::jsonb, 'the poll asks for all data of the active marketplaces')
   from amzmp.request r where r.account_id = :account_id;
 select ok((r.params ->> 'lastUpdatedAfter')::timestamptz between now() - interval '12 hours 5 minutes' and now() - interval '11 hours 55 minutes',
     'the first one looks back as far as order_look_back says')
@@ -56,7 +56,15 @@ select ok((r.params ->> 'lastUpdatedAfter')::timestamptz between now() - interva
     'a later poll begins at the watermark less the overlap')
   from amzmp.request r where r.account_id = :account_id;
 select answer(:account_id, 'searchOrders', 400, null, 'InvalidInput') \g /dev/null
-select is(r.params -> 'includedData', '["FULFILLMENT", "PROCEEDS", "CANCELLATION"]'::jsonb, 'refused data sets: less is asked for')
+select is(r.params -> 'includedData', '["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX"]'::jsonb,
+    'refused data sets: what is not served everywhere is left out')
+  from amzmp.request r where r.account_id = :account_id;
+select amzmp._request_order(:account_id, '399-0000001-0000001', null) \g /dev/null
+select is(r.params ->> 'includedData' like '%PAYMENT%', false, 'of single orders too')
+  from amzmp.request r where r.account_id = :account_id and r.operation = 'getOrder';
+delete from amzmp.request where operation = 'getOrder';
+select answer(:account_id, 'searchOrders', 400, null, 'InvalidInput') \g /dev/null
+select is(r.params -> 'includedData', '["FULFILLMENT", "PROCEEDS", "CANCELLATION"]'::jsonb, 'refused again: less is asked for')
   from amzmp.request r where r.account_id = :account_id;
 select answer(:account_id, 'searchOrders', 403, null, 'Unauthorized') \g /dev/null
 select results_eq(format('select window_open, watermark > now() - interval ''61 minutes'' from amzmp.order_cursor where account_id = %s', :account_id),
@@ -240,6 +248,28 @@ select is_empty(format($$
     having coalesce(-sum(m.quantity), 0) <> amzmp._sold_units(o.status, o.fulfilled_by, i.quantity_ordered, i.quantity_fulfilled,
                i.quantity_unfulfilled, i.cancellation -> 'cancellationExecution' is not null)$$, :account_id),
     'the movements of every line add up to what its latest state asks for');
+
+/* ---- payment, promotions, points, Easy Ship ---- */
+
+select amzmp._request_order(:account_id, '312-0000012-0000012', null) \g /dev/null
+select ok(r.params ->> 'includedData' like '%PAYMENT%', 'a single order is asked for with everything')
+  from amzmp.request r where r.account_id = :account_id and r.operation = 'getOrder';
+select answer(:account_id, 'getOrder', 400, null, 'InvalidInput') \g /dev/null
+select ok(r.params ->> 'includedData' not like '%PAYMENT%', 'and where that is refused, with less')
+  from amzmp.request r where r.account_id = :account_id and r.operation = 'getOrder';
+select answer(:account_id, 'getOrder', 200, jsonb_build_object('order', an_order('312-0000012-0000012', 'UNSHIPPED', 1, jsonb_build_array(
+    item('121', 'PEN', 1, extra => '{"promotion": {"breakdowns": [{"promotionId": "SAVE-5"}, {"promotionId": "COUPON"}]},
+        "expense": {"pointsCost": {"pointsGranted": {"pointsNumber": 12, "pointsMonetaryValue": {"amount": "12", "currencyCode": "JPY"}}}}}'),
+    item('122', 'PEN', 1)),
+    '{"payment": {"paymentExecutions": [{"paymentMethod": "CreditCard", "paymentAmount": {"amount": "9", "currencyCode": "EUR"},
+        "authorizationCode": "4711", "cardBrand": "X", "acquirerId": "Y"}, {"paymentMethod": "GiftCard"}]},
+      "fulfillmentOrders": [{"fulfillmentOrderId": "FO-1"}]}'))) \g /dev/null
+select work(:account_id) \g /dev/null
+select results_eq($$select payments, fulfillment_orders, complete from amzmp.orders where amazon_order_id = '312-0000012-0000012'$$,
+    $$values ('[{"paymentMethod": "CreditCard", "paymentAmount": {"amount": "9", "currencyCode": "EUR"}}, {"paymentMethod": "GiftCard"}]'::jsonb,
+        array['FO-1'], true)$$, 'how an order was paid is kept, without cards and codes; it is complete all the same');
+select results_eq($$select promotions, (points ->> 'pointsNumber')::integer from amzmp.order_item where amazon_order_id = '312-0000012-0000012' order by position$$,
+    $$values (array['SAVE-5', 'COUPON'], 12), (null::text[], null::integer)$$, 'and which promotions and points came with a line');
 
 /* ---- order numbers ---- */
 
