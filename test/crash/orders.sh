@@ -112,6 +112,7 @@ done
 sql_becomes 60 "$all_in" 300 || diag "$(sql 'select kind, due_at - now(), attempt, last_error, count(*) from amzmp.task group by 1, 2, 3, 4' 'select import_state, status, count(*) from amzmp.orders group by 1, 2')"
 is "$(sql "$all_in")" 300 'all orders of several pages come in, whatever is killed'
 is "$(sql "select count(*), count(distinct amazon_order_id) from shop.sale")" '300|300' 'each is handed over once'
+is "$(sql "select distinct payments #>> '{0,paymentMethod}' from amzmp.orders")" Standard 'and it is told how it was paid'
 is "$(sql "select sum(10000 - stock) from shop.product")" 900 'and takes its units off the stock once'
 is "$(sql "select count(*) from amzmp.movement where applied_at is null")" 0 'no movement is left open'
 is "$(sql "select -sum(quantity), count(*) from amzmp.movement")" '900|600' 'movements say the same'
