@@ -14,7 +14,8 @@ grant execute on all functions in schema orders_test to public;
 
 select amzmp._flow_get_orders(:account_id, 0, 1) \g /dev/null
 select is(r.params - 'lastUpdatedAfter', '{"includedData": ["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX",
-    "PAYMENT", "PROMOTION", "EXPENSE", "FULFILLMENT_ORDERS"], "marketplaceIds": ["A1PA6795UKMFR9"], "maxResultsPerPage": 100}'::jsonb, 'the poll asks for all data of the active marketplaces')
+    "PAYMENT", "PROMOTION", "EXPENSE", "FULFILLMENT_ORDERS"], "marketplaceIds": ["A1PA6795UKMFR9"],
+    "maxResultsPerPage": 100}'::jsonb, 'the poll asks for all data of the active marketplaces')
   from amzmp.request r where r.account_id = :account_id;
 select ok((r.params ->> 'lastUpdatedAfter')::timestamptz between now() - interval '12 hours 5 minutes' and now() - interval '11 hours 55 minutes',
     'the first one looks back as far as order_look_back says')
