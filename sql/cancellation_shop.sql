@@ -22,22 +22,16 @@ as $$
 #variable_conflict use_variable
 declare
     target constant amzmp.channel := amzmp._channel(channel);
-    role_name name;
 begin
-    delete from amzmp.order_hook as h
-    where (h.account_id, h.channel_id, h.kind) = (target.account_id, target.channel_id, 'cancellation');
     delete from amzmp.task as t
     using amzmp.orders as o
     where (t.account_id, t.kind) = (target.account_id, 'cancellation')
         and (o.account_id, o.amazon_order_id, o.channel_id) = (t.account_id, t.subject, target.channel_id);
-    if function is null then
-        return;
+    if amzmp._set_hook(target.account_id, target.channel_id, 'cancellation', function,
+        array['bigint', 'text', 'text', 'text']::regtype[], 'text', run_as)
+    then
+        perform amzmp._queue_cancellations(target.account_id);
     end if;
-    role_name := amzmp._hook_role(run_as);
-    insert into amzmp.order_hook (account_id, channel_id, kind, run_as, function_name, registered_by)
-    values (target.account_id, target.channel_id, 'cancellation', role_name,
-        amzmp._hook_function(function, array['bigint', 'text', 'text', 'text']::regtype[], 'text', role_name), amzmp._caller());
-    perform amzmp._queue_cancellations(target.account_id);
 end
 $$;
 

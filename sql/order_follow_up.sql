@@ -12,17 +12,8 @@ create function amzmp._follow_up_with(channel text, function regprocedure, run_a
 #variable_conflict use_variable
 declare
     target amzmp.channel := amzmp._channel(channel);
-    role_name name;
 begin
-    delete from amzmp.order_hook h
-     where h.account_id = target.account_id and h.channel_id = target.channel_id and h.kind = 'follow_up';
-    if function is null then
-        return;
-    end if;
-    role_name := amzmp._hook_role(run_as);
-    insert into amzmp.order_hook (account_id, channel_id, kind, run_as, function_name, registered_by)
-    values (target.account_id, target.channel_id, 'follow_up', role_name,
-        amzmp._hook_function(function, array['bigint', 'text']::regtype[], null, role_name), amzmp._caller());
+    perform amzmp._set_hook(target.account_id, target.channel_id, 'follow_up', function, array['bigint', 'text']::regtype[], null, run_as);
 end
 $$;
 

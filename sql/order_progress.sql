@@ -1,6 +1,7 @@
 /*
  * order_progress.sql
- *	  What becomes of orders after the shop has taken them: shipped, delivered; told to the shop's function, in that order.
+ *	  What becomes of orders after the shop has taken them: shipped, delivered; told to the shop's function, in that order
+ *	  (what it has refused three times holds up nothing).
  *
  *		shipped ─▶ delivered          due ─▶ told
  *		                                └──▶ failed (tried three times; tell_progress tries again)
@@ -54,17 +55,9 @@ as $$
 #variable_conflict use_variable
 declare
     target constant amzmp.channel := amzmp._channel(channel);
-    role_name name;
 begin
-    delete from amzmp.order_hook as h
-    where (h.account_id, h.channel_id, h.kind) = (target.account_id, target.channel_id, 'progress');
-    if function is null then
-        return;
-    end if;
-    role_name := amzmp._hook_role(run_as);
-    insert into amzmp.order_hook (account_id, channel_id, kind, run_as, function_name, registered_by)
-    values (target.account_id, target.channel_id, 'progress', role_name,
-        amzmp._hook_function(function, array['bigint', 'text', 'text', 'text']::regtype[], null, role_name), amzmp._caller());
+    perform amzmp._set_hook(target.account_id, target.channel_id, 'progress', function,
+        array['bigint', 'text', 'text', 'text']::regtype[], null, run_as);
 end
 $$;
 

@@ -13,19 +13,10 @@ create function amzmp._create_items_with(account text, function regprocedure, au
 #variable_conflict use_variable
 declare
     acc bigint := (amzmp._account(account)).account_id;
-    role_name name;
 begin
-    delete from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'item';
     delete from amzmp.task t where t.account_id = acc and t.kind = 'item';
-    if function is null then
-        return;
-    end if;
-    role_name := amzmp._hook_role(run_as);
-    insert into amzmp.order_hook (account_id, kind, run_as, function_name, automatic, registered_by)
-    values (acc, 'item', role_name,
-        amzmp._hook_function(function, array['bigint', 'text', 'text', 'text']::regtype[], 'text', role_name), automatic,
-        amzmp._caller());
-    if automatic then
+    if amzmp._set_hook(acc, 0, 'item', function, array['bigint', 'text', 'text', 'text']::regtype[], 'text', run_as) and automatic then
+        update amzmp.order_hook h set automatic = true where h.account_id = acc and h.channel_id = 0 and h.kind = 'item';
         perform amzmp._queue_items(acc);
     end if;
 end
