@@ -62,7 +62,8 @@ begin
 end
 $$;
 
--- Amazon forbids the report of all listings: page by page then, unless that is under way.
+-- Amazon forbids the report of all listings: page by page then, unless that is under way. One whose request was cancelled, or
+-- whose answer could not be applied, is not.
 create function amzmp._refresh_instead(report amzmp.report)
     returns void
     language plpgsql
@@ -75,6 +76,7 @@ begin
     if report.channel_id <> 0 and not exists (
         select
         from amzmp.listing_refresh as r
+        join amzmp.request as q using (account_id, request_id)
         where (r.account_id, r.channel_id) = (report.account_id, report.channel_id)
             and r.ended_at is null
     ) then

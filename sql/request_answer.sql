@@ -132,22 +132,24 @@ begin
 end
 $$;
 
--- Inner: the same for an answer that is at hand.
+-- Inner: the same for an answer that is at hand. The error may quote what the answer holds, a buyer's data perhaps.
 create function amzmp._end_failed(answer amzmp.answer_row, error_state text, error_text text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
     r constant amzmp.request := answer.request;
     account_id constant bigint := r.account_id;
+    personal constant boolean := coalesce((select o.personal from amzmp.operation o where o.name = r.operation), true);
+    message constant text := case when personal then amzmp._safe_error(error_state, error_text) else error_text end;
 begin
-    perform amzmp._end_requests(account_id, array[row(r, answer.status, 'handler_failed', answer.body, error_state, error_text, null,
+    perform amzmp._end_requests(account_id, array[row(r, answer.status, 'handler_failed', answer.body, error_state, message, null,
         clock_timestamp())::amzmp.answer_row]);
     perform amzmp._release_subject(r);
     perform amzmp._log(account_id, r.channel_id, 'error', r.subject_kind, r.subject,
-        format('the answer to %s could not be applied: %s', r.operation, error_text),
+        format('the answer to %s could not be applied: %s', r.operation, message),
         jsonb_build_object('sqlstate', error_state, 'request_id', r.request_id));
     -- planners hold a listing back by facet
-    perform amzmp._penalise(account_id, facet.channel_id, facet.kind, r.subject, error_state, error_text)
+    perform amzmp._penalise(account_id, facet.channel_id, facet.kind, r.subject, error_state, message)
        from (values ('listing', 'price', r.channel_id), ('listing', 'stock', 0), ('inventory', 'stock', 0),
                     (r.subject_kind, r.subject_kind, r.channel_id)) as facet (subject_kind, kind, channel_id)
       where facet.subject_kind = r.subject_kind and r.subject is not null;

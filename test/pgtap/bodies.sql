@@ -62,6 +62,19 @@ select becomes(done(:failed), 'an answer that cannot be applied');
 select results_eq(format($$select outcome, answer is not null from amzmp.request_bodies('eu', %s)$$, :failed),
     $$values ('handler_failed', true)$$, 'is kept too');
 
+-- An error may quote what it could not take.
+create function amzmp._handle_quoted(answers amzmp.answer_row[]) returns void language plpgsql
+    as $$begin raise exception 'cannot take "Jane Roe"'; end$$;
+alter function amzmp._handle_quoted(amzmp.answer_row[]) owner to amzmp_owner;
+select amzmp._enqueue(:account_id, 'searchOrders', '{"createdAfter": "2026-01-01T00:00:00Z", "marketplaceIds": ["A1PA6795UKMFR9"]}',
+    null, '_handle_quoted', null, 100, null, 0, 'order', '403-0000001-0000001', null) as quoted \gset
+select amzmp._wake() \g /dev/null
+select becomes(done(:quoted), 'an answer with buyers'' data that cannot be applied');
+select results_eq(format($$select outcome, error_message from amzmp.request_log where request_id = %s$$, :quoted),
+    $$values ('handler_failed', 'cannot take "…" (P0001)')$$, 'is told without them');
+select is_empty($$select from amzmp.activity where message like '%Jane Roe%' union all select from amzmp.penalty where message like '%Jane Roe%'$$,
+    'wherever it is told');
+
 select amzmp._purge_bodies(:account_id) \g /dev/null
 select isnt_empty('select from amzmp.request_log where sent_body is not null', 'they stay for a while');
 select amzmp.set('eu', 'body_retention', '0') \g /dev/null

@@ -71,6 +71,11 @@ select amzmp.set('seller', 'report_reuse', '0'), amzmp.reconcile('DE') \g /dev/n
 select count(*) from claim('createReport') \g /dev/null
 select answer('createReport', 403, '{}', 'Unauthorized', 'No.') \g /dev/null
 select results_eq('select * from asked()', $$values (null::text, null::text, null::text)$$, 'where Amazon forbids the report, all are read');
+select amzmp._refresh_instead(r) from amzmp.report r limit 1 \g /dev/null
+select is((select count(*) from amzmp.request where operation = 'searchListingsItems'), 1::bigint, 'once while that is under way');
+delete from amzmp.request where operation = 'searchListingsItems';
+select amzmp._refresh_instead(r) from amzmp.report r limit 1 \g /dev/null
+select results_eq('select * from asked()', $$values (null::text, null::text, null::text)$$, 'and anew where its request is gone');
 select answer('searchListingsItems', 403, '{}', 'Unauthorized', 'No.') \g /dev/null
 select matches((run()).problem, 'Unauthorized', 'if it forbids that too, it is told');
 
