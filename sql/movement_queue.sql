@@ -43,7 +43,7 @@ end
 $$;
 
 select amzmp._expose('amzmp._queue_movements(text, boolean)', 'amzmp_admin',
-    'From now on, movements of an account''s orders wait for take_movements, instead of being written into the shop''s stock (reduce_stock, which this ends). False ends it.');
+    'From now on, movements of an account''s orders wait for take_movements, instead of being written into the shop''s stock (reduce_stock, which this ends). False ends it; units of movements that nobody has taken stay held, until they are taken or written after all.');
 
 create function amzmp._take_movements(account text, most integer default 1000)
     returns table (sku text, quantity integer, amazon_order_id text, order_item_id text, revision integer, cause text, moved_at timestamptz)

@@ -15,7 +15,10 @@ create function amzmp._queue_imports(account_id bigint, order_ids text[] default
 declare
     acc alias for $1;
     ids text[] := $2;
-    role name;
+    -- who takes units off the shop's stock; nobody where it has a queue instead, or has ended all that
+    role constant name := (
+        select h.run_as from amzmp.order_hook h
+         where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock' and num_nonnulls(h.function_name, h.relation_name) = 1);
 begin
     if ids is null then
         perform amzmp._look_again(acc);
@@ -27,7 +30,7 @@ begin
                   from amzmp.movement m
                   join amzmp.orders o on o.account_id = m.account_id and o.amazon_order_id = m.amazon_order_id
                  where m.account_id = acc and m.reduces_stock and m.applied_at is null
-                   and o.import_state <> 'quarantined' and not amzmp._movements_queued(acc)) as w (id)
+                   and o.import_state <> 'quarantined' and role is not null) as w (id)
          where not exists (
                    select from amzmp.task t
                     where t.account_id = acc and t.kind = 'import'
@@ -37,10 +40,7 @@ begin
         return;
     end if;
 
-    select h.run_as into role
-      from amzmp.order_hook h
-     where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock' and num_nonnulls(h.function_name, h.relation_name) = 1;
-    if found then
+    if role is not null then
         perform amzmp._add_task(acc, 'import', i.id, role, now(), '{}')
            from (select distinct id from unnest(ids) as u (id) order by id) as i;
     else

@@ -52,9 +52,16 @@ kill_process()
 }
 
 # Is a process of this kind waiting for a lock?
-stuck()
+is_stuck()
 {
-	sql_becomes 60 "select count(*) > 0 from pg_stat_activity where backend_type = '$1' and wait_event_type = 'Lock'" t
+	[ "$(sql "select count(*) > 0 from pg_stat_activity where backend_type = '$1' and wait_event_type = 'Lock'")" = t ]
+}
+
+# Poll until it is. A poll that is under way, or was when the server fell, is left alone by the next ones.
+poll_until_stuck()
+{
+	sql "select amzmp.run_flow('get_orders', account => 'shop')" >/dev/null
+	is_stuck "$1"
 }
 
 all_in="select count(*) from amzmp.orders where import_state = 'delivered'"
@@ -82,34 +89,44 @@ seller "create table shop.product (sku text primary key, price numeric(12,2) not
 	"select amzmp.attach_source('shop', 'shop.product')" "select amzmp.reduce_stock('shop', 'shop.product')" \
 	"select amzmp.deliver_orders_to('DE', 'shop.take(bigint, text)')" "call amzmp.wait('60 s')" >/dev/null
 
-# 300 orders of three units, four pages, one page twice, and the processes that work on them are killed.
-for i in {1..20}; do
-	place "{\"count\": 15, \"items\": [{\"sku\": \"S-$i\", \"quantity\": 1}, {\"sku\": \"S-$((41 - i))\", \"quantity\": 2}]}" >/dev/null
+# 300 orders of three units, four pages, one page twice, and the processes that work on them are killed. Each finds orders that
+# came just before, however quick the others were.
+place_batch()
+{
+	place "{\"count\": 15, \"items\": [{\"sku\": \"S-$1\", \"quantity\": 1}, {\"sku\": \"S-$((41 - $1))\", \"quantity\": 2}]}" >/dev/null
+}
+for i in {1..18}; do
+	place_batch "$i"
 done
 seller "select amzmp.preview_orders('shop')" "call amzmp.wait('60 s')" >/dev/null
-is "$(sql "select state, orders, unknown_orders, to_send from amzmp.order_preview" "select count(*) from amzmp.orders")" $'done|300|300|300\n0' \
+is "$(sql "select state, orders, unknown_orders, to_send from amzmp.order_preview" "select count(*) from amzmp.orders")" $'done|270|270|270\n0' \
 	'what switching on would pull is counted first, and not pulled'
 control POST faults '{"operation": "searchOrders", "kind": "duplicate_page"}' >/dev/null
 # killed while pages are applied,
 hold 'lock table amzmp.parked_order in exclusive mode'
-sql "select amzmp.run_flow('get_orders', account => 'shop')" >/dev/null
-stuck 'amzmp runner'
+wait_for 60 poll_until_stuck 'amzmp runner'
 kill_process 'amzmp runner'
 # while the shop's function takes an order,
 hold 'lock table shop.sale in exclusive mode'
-stuck 'amzmp user runner'
+place_batch 19
+wait_for 60 poll_until_stuck 'amzmp user runner'
 kill_process 'amzmp user runner'
 # while an order is imported,
-sql_becomes 60 'select count(*) > 20 from amzmp.orders' t
 hold 'lock table amzmp.movement in exclusive mode'
-stuck 'amzmp user runner'
+place_batch 20
+wait_for 60 poll_until_stuck 'amzmp user runner'
 kill_process 'amzmp user runner'
 # and wherever they happen to be.
 for share in 100 180 260; do
 	sql_becomes 60 "select count(*) > $share from amzmp.orders" t
 	kill_process 'amzmp user runner' || kill_process 'amzmp sender'
 done
-sql_becomes 60 "$all_in" 300 || diag "$(sql 'select kind, due_at - now(), attempt, last_error, count(*) from amzmp.task group by 1, 2, 3, 4' 'select import_state, status, count(*) from amzmp.orders group by 1, 2')"
+come_in()
+{
+	poll
+	[ "$(sql "$all_in")" = 300 ]
+}
+wait_for 60 come_in || diag "$(sql 'select kind, due_at - now(), attempt, last_error, count(*) from amzmp.task group by 1, 2, 3, 4' 'select import_state, status, count(*) from amzmp.orders group by 1, 2')"
 is "$(sql "$all_in")" 300 'all orders of several pages come in, whatever is killed'
 is "$(sql "select count(*), count(distinct amazon_order_id) from shop.sale")" '300|300' 'each is handed over once'
 is "$(sql "select distinct payments #>> '{0,paymentMethod}' from amzmp.orders")" Standard 'and it is told how it was paid'

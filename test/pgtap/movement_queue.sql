@@ -34,6 +34,13 @@ from this \g /dev/null
 select is(import(), 1::bigint, 'an order comes in');
 select is(wanted(), 17, 'its units are offered no more');
 
+select amzmp.queue_movements('seller', false) \g /dev/null
+select amzmp._queue_imports(account_id) from this \g /dev/null
+select is(import(), 0::bigint, 'where the queue has ended, nothing is tried in vain');
+select is(sum(r.quantity) filter (where r.released_at is null), 3::bigint, 'and what nobody took stays held')
+from amzmp.reservation as r, this where r.account_id = this.account_id;
+select amzmp.queue_movements('seller') \g /dev/null
+
 select is(sum(m.quantity), -3::bigint, 'the shop takes its movement') from amzmp.take_movements('seller') as m;
 select amzmp._recompute(account_id, '{MUG}', '{"role": "shop"}') from this \g /dev/null
 select is(import(), 1::bigint, 'what was held for it is released a moment later');
