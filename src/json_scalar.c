@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "utils/datetime.h"
+
 #include "json_scalar.h"
 
 #define MOST_AMOUNT_DIGITS 100
@@ -18,13 +20,6 @@ typedef struct Scan
 	const char *at;
 	const char *end;
 } Scan;
-
-typedef struct Date
-{
-	int year;
-	int month;
-	int day;
-} Date;
 
 static bool
 is_digit(char c)
@@ -58,35 +53,23 @@ take_number(Scan *scan, int digits, int least, int most, int *number)
 	return *number >= least && *number <= most;
 }
 
-static int
-days_of_month(int year, int month)
-{
-	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-
-	return days[month - 1] + (month == 2 && leap);
-}
-
-/* Days since 2000-01-01, in the Gregorian calendar: years begin in March, so that the leap day is their last. */
-static int64
-days_since_2000(Date date)
-{
-	int64 year = date.year - (date.month <= 2);
-	int64 month = (date.month + 9) % 12;
-
-	return year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + date.day - 1 - 730425;
-}
-
+/* A day that is in the calendar. */
 static bool
 take_date(Scan *scan, int64 *days)
 {
-	Date date;
+	int year;
+	int month;
+	int day;
+	int real_year;
+	int real_month;
+	int real_day;
 
-	if (!take_number(scan, 4, 1, 9999, &date.year) || !take_char(scan, '-') || !take_number(scan, 2, 1, 12, &date.month) ||
-		!take_char(scan, '-') || !take_number(scan, 2, 1, days_of_month(date.year, date.month), &date.day))
+	if (!take_number(scan, 4, 1, 9999, &year) || !take_char(scan, '-') || !take_number(scan, 2, 1, 12, &month) ||
+		!take_char(scan, '-') || !take_number(scan, 2, 1, 31, &day))
 		return false;
-	*days = days_since_2000(date);
-	return true;
+	*days = date2j(year, month, day) - POSTGRES_EPOCH_JDATE;
+	j2date(date2j(year, month, day), &real_year, &real_month, &real_day);
+	return real_day == day;
 }
 
 /* What follows the point, in microseconds, rounded as the server does. */
