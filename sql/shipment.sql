@@ -18,7 +18,7 @@ values
     (true, 'require_carrier', 'account', 'boolean', 'Carrier must be mapped', 'false', null, null,
         'Shipments whose carrier is not mapped are held and listed. Else such a carrier is sent as Other, with its name.'),
     (true, 'check_before_shipping', 'account', 'interval', 'Read the order before shipping', '"00:10:00"', 0, 86400,
-        'An order is read from Amazon once more before a shipment of it is confirmed, if its changes were last read longer ago than this. 0: always.');
+        'An order is read from Amazon once more before a shipment of it is confirmed. Where many shipments wait for that, the last poll serves that was not longer ago than this. 0: never, each order is read.');
 
 create table amzmp.carrier_map (
     account_id bigint not null,

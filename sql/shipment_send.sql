@@ -2,9 +2,9 @@
  * shipment_send.sql
  *	  Confirming packages to Amazon by calls: the order is looked at once more, the call is made, its answer settles it.
  *
- * Somebody may have asked to cancel since the shop packed. So an order whose changes were last read longer ago than
- * check_before_shipping is read first, one by one, or by the next poll where many wait; and what is stored is looked at
- * again when the call is rendered.
+ * Somebody may have asked to cancel since the shop packed. So an order is read once more first. Where many wait for that, which
+ * the usage plan of reading would hold up, the last poll serves if it was not longer ago than check_before_shipping, else the
+ * next one. What is stored is looked at again when the call is rendered.
  */
 
 -- Were the changes of the account's orders read lately?
@@ -22,7 +22,8 @@ as $$
         and x.age > interval '0'
 $$;
 
--- Send a package that was just noted, or first read its order.
+-- Send a package that was just noted, after its order was read once more. Corrections need no reading: what is shipped is not
+-- cancelled any more.
 create function amzmp._send_shipment(s amzmp.shipment, channel_id bigint)
     returns void
     language plpgsql
@@ -33,19 +34,25 @@ as $$
 #variable_conflict use_column
 declare
     most_reads constant integer := 20;
+    shipped constant boolean := exists (
+        select
+        from amzmp.orders as o
+        where (o.account_id, o.amazon_order_id, o.status) = (s.account_id, s.amazon_order_id, 'SHIPPED')
+    );
+    asked boolean;
+    waiting integer;
 begin
-    if amzmp._orders_are_fresh(s.account_id) then
+    select coalesce(bool_or(r.subject = s.amazon_order_id), false), count(*) into asked, waiting
+    from amzmp.request as r
+    where (r.account_id, r.operation, r.state) = (s.account_id, 'getOrder', 'due');
+    if shipped or not asked and waiting >= most_reads and amzmp._orders_are_fresh(s.account_id) then
         perform amzmp._queue_shipment(s, channel_id);
         return;
     end if;
     update amzmp.shipment as x
     set state = 'verifying'
     where (x.account_id, x.amazon_order_id, x.package_reference) = (s.account_id, s.amazon_order_id, s.package_reference);
-    if (
-        select count(*) filter (where r.subject = s.amazon_order_id) = 0 and count(*) < most_reads
-        from amzmp.request as r
-        where (r.account_id, r.operation, r.state) = (s.account_id, 'getOrder', 'due')
-    ) then
+    if not asked and waiting < most_reads then
         perform amzmp._request_order(s.account_id, s.amazon_order_id,
             jsonb_build_object('shipment', s.package_reference, 'at', now()));
     end if;
@@ -326,8 +333,10 @@ create function amzmp._orders_were_read(account_id bigint)
     parallel unsafe
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    verified bigint;
 begin
-    perform amzmp._shipments_verified(s, o)
+    select count(amzmp._shipments_verified(s, o)) into verified
     from amzmp.shipment as s
     join amzmp.orders as o using (account_id, amazon_order_id)
     where s.account_id = _orders_were_read.account_id
@@ -339,10 +348,13 @@ begin
             where (p.account_id, p.amazon_order_id) = (s.account_id, s.amazon_order_id)
                 and p.failed_at is null
         );
+    if verified > 0 then
+        perform amzmp._balance_shipments(account_id);
+    end if;
 end
 $$;
 
--- The order of a package could not be read.
+-- The order of a package could not be read: what the last poll said serves, if that was not too long ago.
 create function amzmp._order_was_not_read(account_id bigint, amazon_order_id text, code text)
     returns void
     language plpgsql
@@ -352,6 +364,13 @@ create function amzmp._order_was_not_read(account_id bigint, amazon_order_id tex
 as $$
 #variable_conflict use_column
 begin
+    if amzmp._orders_are_fresh(account_id) then
+        perform amzmp._shipments_verified(s, o)
+        from amzmp.shipment as s
+        join amzmp.orders as o using (account_id, amazon_order_id)
+        where (s.account_id, s.amazon_order_id, s.state) = (_order_was_not_read.account_id, _order_was_not_read.amazon_order_id, 'verifying');
+        return;
+    end if;
     update amzmp.shipment as s
     set state = 'held',
         reason = format('the order could not be read once more (%s)', coalesce(code, 'no answer'))

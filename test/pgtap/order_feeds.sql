@@ -3,7 +3,7 @@
 
 \ir orders_setup.psql
 
--- Orders' changes were read just now, so none is read again before it is shipped.
+-- Orders' changes were read just now, which serves where an order cannot be read once more before it is shipped.
 insert into amzmp.order_cursor (account_id, watermark) values (:account_id, now())
 on conflict (account_id) do update set watermark = excluded.watermark;
 select arrives(:account_id, an_order('501-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('11', 'MUG', 2, 0, 2), item('12', 'PEN', 1, 0, 1)))) \g /dev/null
@@ -11,6 +11,12 @@ select arrives(:account_id, an_order('502-0000002-0000002', 'SHIPPED', 0, jsonb_
     '{"proceeds": {"grandTotal": {"amount": "29.75", "currencyCode": "EUR"}, "breakdowns": []}}')) \g /dev/null
 select arrives(:account_id, an_order('503-0000003-0000003', 'UNSHIPPED', 0, jsonb_build_array(item('31', 'HAT', 1, 0, 1,
     '{"cancellation": {"cancellationRequest": {"requester": "BUYER", "cancelReason": "too slow"}}}')))) \g /dev/null
+
+-- The order of a package is read once more, and that fails.
+create function not_read(id text) returns void language sql as $$
+    delete from amzmp.request r where r.operation = 'getOrder' and r.subject = id;
+    select amzmp._order_was_not_read(o.account_id, id, 'InternalFailure') from amzmp.orders o where o.amazon_order_id = id;
+$$;
 
 -- The feed of a type that waits, built; and its end, as Amazon's report makes it. Errors: {"2": ["code", "words"]}.
 create function built(kind text) returns amzmp.feed language plpgsql as $$
@@ -109,6 +115,9 @@ select results_eq($$select refunded, booked, verdict from amzmp.refund_booking$$
 select arrives(:account_id, an_order('504-0000004-0000004', 'UNSHIPPED', 0, jsonb_build_array(item('41', 'MUG', 2, 0, 2), item('42', 'MUG', 1, 0, 1)))) \g /dev/null
 select is(amzmp.confirm_shipment('orders', '504-0000004-0000004', 'Swift & Sons', shipped_at => '2026-03-02 12:00+00', items => '[{"sku": "MUG", "quantity": 3}]'), '1',
     'a package without a number, its contents by SKU');
+select results_eq($$select s.state, (select count(*) from amzmp.request r where r.operation = 'getOrder' and r.subject = s.amazon_order_id)
+    from amzmp.shipment s$$, $$values ('verifying', 1::bigint)$$, 'its order is read once more');
+select not_read('504-0000004-0000004') \g /dev/null
 select (built('POST_ORDER_FULFILLMENT_DATA')).feed_id as feed \gset
 select is((select regexp_replace(text_of(f), '.*</MessageType>\s*', '') from amzmp.feed f where f.feed_id = :feed),
     '<Message><MessageID>1</MessageID><OrderFulfillment><AmazonOrderID>504-0000004-0000004</AmazonOrderID><FulfillmentDate>2026-03-02T12:00:00Z</FulfillmentDate>'
@@ -127,6 +136,7 @@ select results_eq($$select m.error from (values (1, '5004', 'x'), (2, 'InvalidIn
 select arrives(:account_id, an_order('505-0000005-0000005', 'UNSHIPPED', 0, jsonb_build_array(item('51', 'MUG', 1, 0, 1)))) \g /dev/null
 select amzmp.map_carrier('orders', 'Night Owl', 'NOWL') \g /dev/null
 select amzmp.confirm_shipment('orders', '505-0000005-0000005', 'Night Owl', shipped_at => '2026-03-02 12:00+00') \g /dev/null
+select not_read('505-0000005-0000005') \g /dev/null
 update amzmp.feed set created_at = created_at - interval '1 day';
 select (built('POST_ORDER_FULFILLMENT_DATA')).feed_id as feed \gset
 select judged(f, '{"1": ["18777", "Den Spediteur gibt es nicht."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null

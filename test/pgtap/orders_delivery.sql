@@ -164,15 +164,25 @@ select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005'
 select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'DHL', 'T1', package_reference => 'a1')$$,
     'AZ202', null, 'a package reference is a whole number');
 
+-- What the order is read for once more before its packages are told.
+create function read_again(account bigint, id text) returns bigint language sql as $$
+    select amzmp._settle_orders(account, array[id]);
+    with gone as (delete from amzmp.request r where r.account_id = account and r.operation = 'getOrder' and r.subject = id returning 1)
+    select count(*) from gone;
+$$;
+
 select amzmp.map_carrier('orders', 'Post', 'DHL') \g /dev/null
 select is(amzmp.confirm_shipment('orders', '405-0000005-0000005', 'POST', 'T1', items => '[{"orderItemId": "51", "quantity": 1}]'), '1', 'the first package');
 select is(amzmp.confirm_shipment('orders', '405-0000005-0000005', 'Van Oost', 'T2'), '2', 'the second one');
+select results_eq($$select package_reference, state from amzmp.shipment order by 1$$, $$values ('1', 'verifying'), ('2', 'verifying')$$, 'both wait');
+select is(read_again(:account_id, '405-0000005-0000005'), 1::bigint, 'until the order is read once more, once for both');
 select results_eq($$select package_reference, state, carrier_code, carrier_name, items from amzmp.shipment order by 1$$,
     $$values ('1', 'queued', 'DHL', null, '[{"orderItemId": "51", "quantity": 1}]'::jsonb),
              ('2', 'queued', 'Other', 'Van Oost', '[{"orderItemId": "51", "quantity": 1}, {"orderItemId": "52", "quantity": 4}]'::jsonb)$$,
     'takes what the first has left; carriers are mapped, or sent by name');
 select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'DHL', 'T3')$$, 'AZ203', null, 'then nothing is left');
 select is(amzmp.confirm_shipment('orders', '405-0000005-0000005', 'Post', 'T1b', package_reference => '1'), '1', 'a package is corrected by its number');
+select read_again(:account_id, '405-0000005-0000005') \g /dev/null
 select is((select count(*) from amzmp.request r where r.account_id = :account_id and r.operation = 'confirmShipment'), 2::bigint,
     'while its request waits there is no second one');
 
@@ -196,6 +206,7 @@ select results_eq($$select state, reason like 'the buyer asks to cancel%' from a
 delete from amzmp.request where account_id = :account_id;
 select throws_ok($$select amzmp.confirm_shipment('orders', '405-0000005-0000005', 'Van Oost', 'T2', package_reference => '2')$$, 'AZ203', null, 'confirming it again says so too');
 select is(amzmp.confirm_shipment('orders', '405-0000005-0000005', 'Van Oost', 'T2', package_reference => '2', force => true), '2', 'unless told to ship all the same');
+select read_again(:account_id, '405-0000005-0000005') \g /dev/null
 
 -- The answer was lost, and the repeat finds the order shipped.
 select * from amzmp._render_confirm_shipment(array(select r from amzmp.request r where r.account_id = :account_id)) \g /dev/null
