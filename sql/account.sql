@@ -566,7 +566,10 @@ begin
        set state = 'dropped', active = false, refresh_token = null, generation = x.generation + 1
      where x.account_id = a.account_id;
     update amzmp.channel x set dropped = true, active = false where x.account_id = a.account_id;
-    update amzmp.account_flow f set enabled = false where f.account_id = a.account_id;
+    update amzmp.account_flow x set enabled = false
+      from amzmp.flow f
+     where x.account_id = a.account_id and f.flow = x.flow and f.needs <> 'nothing';
+    perform amzmp._forget_buyers(a.account_id);
     delete from amzmp.alarm_target t where t.account_id = a.account_id;
     delete from amzmp.alarm x where x.account_id = a.account_id;
     delete from amzmp.request r where r.account_id = a.account_id and r.state in ('due', 'held');
@@ -574,7 +577,7 @@ begin
     perform amzmp._log(a.account_id, 0, 'notice', 'account', a.name, format('dropped by %s', amzmp._caller()));
 end
 $$;
-select amzmp._expose('amzmp._drop_account(text)', 'amzmp_admin', 'Stop an account''s flows, drop its credentials and forget it; orders and history stay.');
+select amzmp._expose('amzmp._drop_account(text)', 'amzmp_admin', 'Stop an account''s flows, drop its credentials and forget it, buyers'' personal data included; orders and history stay.');
 
 create function amzmp._limit_role(role_name name, accounts text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp

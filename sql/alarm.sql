@@ -11,9 +11,10 @@
  * role that set it (alarm_check.sql). A subject is told once, and again only after it was gone. Presets are in
  * alarm_preset.sql, what is sent in alarm_send.sql.
  */
-insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, description) values
+-- That Amazon refuses the credentials is the very thing to tell.
+insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, description, needs) values
     ('watch_alarms', 'account', '* * * * *', false, null, 'Watch alarms',
-     'Checks the alarms that are due and removes old events. On as soon as an account has an alarm.');
+     'Checks the alarms that are due and removes old events. On as soon as an account has an alarm.', 'activation');
 
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, description)
 values

@@ -3,8 +3,7 @@
  *	  Buyers' personal data: kept sealed and apart, opened by one function, removed after its time.
  *
  * The import writes order_buyer (order_apply.sql); nothing else holds personal data in clear. Whoever opens it is
- * written to the server's log, which a ROLLBACK cannot take back. After the retention the rows and whatever
- * still waits for an import are removed; orders and their amounts stay.
+ * written to the server's log, which a ROLLBACK cannot take back. What goes by itself, and when, is in personal_data.sql.
  */
 create table amzmp.order_buyer (
     account_id bigint not null,
@@ -77,7 +76,7 @@ select amzmp._expose('amzmp._buyer(text, text[])', 'amzmp_reader, amzmp_buyer_da
 
 /*
  * All that is stored about orders, for a buyer who asks for his data: the orders with their lines, packages, shipments,
- * returns and refunds, and what is sealed.
+ * returns and refunds, what Amazon booked and told of them, and what is sealed.
  */
 create function amzmp._export_buyer(account text, order_ids text[]) returns jsonb
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -104,6 +103,11 @@ begin
                                   from amzmp.refund r where r.account_id = acc and r.amazon_order_id = o.amazon_order_id),
                     'invoices', (select coalesce(jsonb_agg(to_jsonb(n) - 'account_id' - 'amazon_order_id' order by n.created_at), '[]')
                                    from amzmp.invoice n where n.account_id = acc and n.amazon_order_id = o.amazon_order_id),
+                    'bookings', (select coalesce(jsonb_agg(to_jsonb(t) - 'account_id' - 'amazon_order_id' order by t.posted_at), '[]')
+                                   from amzmp.finance_transaction t where t.account_id = acc and t.amazon_order_id = o.amazon_order_id),
+                    'notifications', (select coalesce(jsonb_agg(to_jsonb(n) - 'account_id' order by n.received_at), '[]')
+                                        from amzmp.notification n
+                                       where n.account_id = acc and n.type = 'ORDER_CHANGE' and n.subject = o.amazon_order_id),
                     'personal', (select amzmp._open(b.sealed, 'buyer', acc || '/' || o.amazon_order_id)::jsonb
                                    from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = o.amazon_order_id),
                     'raw', (select amzmp._open(b.raw, 'order', acc || '/' || o.amazon_order_id)::jsonb
@@ -120,9 +124,9 @@ select amzmp._expose('amzmp._export_buyer(text, text[])', 'amzmp_buyer_data',
     'Everything that is stored about the orders named, personal data included, as one JSON array: for a buyer who asks for his data. Needs the role amzmp_buyer_data; every call is written to the server''s log.');
 
 /*
- * Remove the personal data of orders for good, before its time: sealed data, copies that wait for an import, and kept
- * bodies that may hold it. A search's body holds many orders, so all kept ones of searches go. What was erased does not
- * come back when Amazon sends the order again. Amounts and lines stay: they are the shop's books.
+ * Remove the personal data of orders for good, before its time: sealed data, copies that wait for an import, reports that
+ * name them, and kept bodies that may. A search's body holds many orders, so all kept ones of searches go. What was erased
+ * does not come back when Amazon sends the order again. Amounts and lines stay: they are the shop's books.
  */
 create function amzmp._erase_buyer(account text, order_ids text[]) returns integer
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -146,9 +150,9 @@ begin
     delete from amzmp.order_buyer b where b.account_id = acc and b.amazon_order_id = any (order_ids);
     update amzmp.orders o set personal_purged_at = now() where o.account_id = acc and o.amazon_order_id = any (order_ids);
     get diagnostics erased = row_count;
-    update amzmp.request_log l set answer_body = null, sent_body = null
-     where l.account_id = acc and (l.answer_body is not null or l.sent_body is not null)
-       and (l.operation = 'searchOrders' or l.subject_kind = 'order' and l.subject = any (order_ids));
+    perform amzmp._forget_reports(acc, array(
+        select r.report_id from amzmp._personal_reports(acc) r where amzmp._names_orders(r, order_ids)));
+    perform amzmp._forget_bodies(acc, order_ids);
     perform amzmp._log(acc, 0, 'notice', 'order', null, format('personal data of %s orders erased by %s', erased, amzmp._caller()));
     return erased;
 end
@@ -181,66 +185,5 @@ begin
         masked := regexp_replace(masked, regexp_replace(word, '([][\\.^$*+?(){}|])', '\\\1', 'g'), '…', 'gi');
     end loop;
     return masked;
-end
-$$;
-
-/*
- * Inner: kept bodies must not outlive what they hold. That of one order goes once the order is purged; one of a search holds
- * many orders, those of old ones that Amazon sent again among them, and is kept for a night at the most.
- */
-create function amzmp._purge_order_bodies(account_id bigint) returns void
-    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    begin atomic
-    update amzmp.request_log l set answer_body = null, sent_body = null
-     where l.account_id = _purge_order_bodies.account_id and (l.answer_body is not null or l.sent_body is not null)
-       and (l.operation = 'searchOrders'
-            or l.subject_kind = 'order'
-               and exists (select from amzmp.orders o
-                            where o.account_id = l.account_id and o.amazon_order_id = l.subject and o.personal_purged_at is not null));
-    end;
-
-/*
- * Remove what is past its time: personal_data_retention after the delivery, or after what comes nearest to it: the end
- * of the promised window, and for a cancelled order its last change. An order that could not be imported keeps its
- * parked copy no longer than that either.
- */
-create function amzmp._flow_purge_personal_data(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-#variable_conflict use_column
-declare
-    acc alias for $1;
-    run alias for $3;
-    before timestamptz := amzmp._now($1) - amzmp._setting_interval($1, 0, 'personal_data_retention');
-    purged bigint;
-    unread text[];
-begin
-    with removed as (
-        delete from amzmp.order_buyer b
-         using amzmp.orders o
-         where b.account_id = acc and o.account_id = acc and o.amazon_order_id = b.amazon_order_id
-           and case when o.status = 'CANCELLED' then o.last_updated_at
-                    else coalesce(o.arrived_at, o.deliver_by, o.last_updated_at) end < before
-        returning b.amazon_order_id
-    ), marked as (
-        update amzmp.orders o set personal_purged_at = now()
-          from removed r
-         where o.account_id = acc and o.amazon_order_id = r.amazon_order_id
-        returning o.amazon_order_id
-    )
-    select count(*) into purged from marked;
-    with removed as (
-        delete from amzmp.parked_order p
-         where p.account_id = acc and p.failed_at is not null and p.last_updated_at < before
-        returning p.amazon_order_id
-    )
-    select coalesce(array_agg(r.amazon_order_id), '{}') into unread from removed r;
-    perform amzmp._import_succeeded(acc, unread);
-    perform amzmp._purge_order_bodies(acc);
-    if purged + cardinality(unread) > 0 then
-        perform amzmp._log(acc, 0, 'info', 'flow', 'purge_personal_data',
-            format('personal data of %s orders removed', purged + cardinality(unread)),
-            jsonb_build_object('orders', purged, 'never_imported', cardinality(unread)), run);
-    end if;
 end
 $$;

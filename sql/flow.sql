@@ -8,7 +8,8 @@ create table amzmp.flow (
     on_by_default boolean not null,
     capability text,                       -- column of marketplace that must not be false
     title text not null,
-    description text not null
+    description text not null,
+    needs text not null default 'credentials' check (needs in ('credentials', 'activation', 'nothing'))
 );
 comment on table amzmp.flow is 'Repeating pieces of work, with their default frequency as a cron schedule.';
 comment on column amzmp.flow.flow is 'Name of the flow.';
@@ -18,6 +19,7 @@ comment on column amzmp.flow.on_by_default is 'Does activate() switch it on?';
 comment on column amzmp.flow.capability is 'Column of amzmp.marketplace that must not be false; null: it works everywhere.';
 comment on column amzmp.flow.title is 'Short name for people.';
 comment on column amzmp.flow.description is 'What it does.';
+comment on column amzmp.flow.needs is 'What an account must have for it to run: credentials (that Amazon has not refused), activation, or nothing, because what it does is due whatever became of the account.';
 
 insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, description) values
     ('get_orders', 'account', '*/5 * * * *', true, 'orders', 'Import orders',
@@ -35,11 +37,13 @@ insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, de
     ('measure_lag', 'account', '*/5 * * * *', true, 'offers', 'Measure the lag',
      'Asks Amazon whether what changed last can be seen, for amzmp.offer_lag. One call a channel, only after changes.'),
     ('rescan', 'account', '17 * * * *', true, null, 'Compare whole sources',
-     'Queues a full comparison of each source whose last one is older than rescan_interval.'),
+     'Queues a full comparison of each source whose last one is older than rescan_interval.');
+-- What is past its time goes, whether the account is switched off, refused by Amazon or dropped.
+insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, description, needs) values
     ('purge_personal_data', 'account', '23 3 * * *', true, null, 'Purge personal data',
-     'Removes buyers'' data personal_data_retention after delivery.'),
+     'Removes buyers'' data personal_data_retention after delivery, of accounts that are switched off or dropped too.', 'nothing'),
     ('housekeeping', 'account', '41 * * * *', true, null, 'Housekeeping',
-     'Makes and drops day partitions of logs by their retention.');
+     'Makes and drops day partitions of logs by their retention.', 'nothing');
 
 create table amzmp.account_flow (
     account_id bigint not null references amzmp.account,

@@ -147,9 +147,13 @@ begin
     select a.account_id, a.channel_id
       from unnest(account_ids) w (account_id)
       join amzmp.account_flow a using (account_id)
+      join amzmp.flow f using (flow)
       join amzmp.account x using (account_id)
       left join amzmp.channel c using (account_id, channel_id)
-     where a.flow = _flow_places.flow and a.enabled and x.active and x.state not in ('invalid', 'dropped')
+     where a.flow = _flow_places.flow and a.enabled
+       and case f.needs when 'credentials' then x.active and x.state not in ('invalid', 'dropped')
+                        when 'activation' then x.active and x.state <> 'dropped'
+                        else true end
        and (a.channel_id = 0 or c.active)
        and not (a.flow = 'get_orders' and amzmp._orders_rest(a.account_id));
 end

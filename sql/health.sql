@@ -73,6 +73,7 @@ begin
     return query select * from amzmp._report_health();
     return query select * from amzmp._alarm_health();
     return query select * from amzmp._address_health();
+    return query select * from amzmp._personal_health();
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
           from amzmp.hold h join amzmp._names() n using (account_id, channel_id);

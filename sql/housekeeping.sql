@@ -91,7 +91,9 @@ begin
     perform amzmp._purge_lag_samples(account_id);
     perform amzmp._purge_feeds(account_id, amzmp._setting_interval(account_id, 0, 'feed_retention'));
     perform amzmp._purge_reports(account_id, amzmp._setting_interval(account_id, 0, 'report_retention'));
-    perform amzmp._resume_reports(account_id);
+    if exists (select from amzmp.account a where a.account_id = _flow_housekeeping.account_id and a.active) then
+        perform amzmp._resume_reports(account_id);
+    end if;
     perform amzmp._clean_changes();
 end
 $$;

@@ -37,11 +37,18 @@ amzmp_in_transaction_block(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(IsTransactionBlock());
 }
 
-/* amzmp._log_access(message): to the server log only, so that neither the client's settings nor a ROLLBACK hide it. */
+/*
+ * amzmp._log_access(message): to the server log only, so that neither the client's settings nor a ROLLBACK hide it. Where
+ * log_min_messages would keep it out of there, nothing shall be opened.
+ */
 PG_FUNCTION_INFO_V1(amzmp_log_access);
 Datum
 amzmp_log_access(PG_FUNCTION_ARGS)
 {
+	if (!message_level_is_interesting(LOG_SERVER_ONLY))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("the access could not be written to the server's log, so nothing is opened"),
+						errhint("Set log_min_messages to log or lower.")));
 	ereport(LOG_SERVER_ONLY,
 			(errmsg("amzmp: %s", text_to_cstring(PG_GETARG_TEXT_PP(0))), errhidestmt(true), errhidecontext(true)));
 	PG_RETURN_VOID();

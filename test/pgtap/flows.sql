@@ -92,6 +92,23 @@ select amzmp.run_flow('break', account => 'eu') \g /dev/null
 select becomes($$(select state = 'failed' and error = 'broken' from amzmp.flow_run where flow = 'break')$$, 'a run that fails says why');
 select becomes($$not exists (select from amzmp.task where subject = 'break/0')$$, 'and is over');
 
+-- What an account must have for a flow to run. That credentials are refused is worth telling, and what is past its time goes anyway.
+create function places(id bigint) returns text language sql as $$
+    select string_agg(f.flow, ' ' order by f.flow)
+      from unnest('{get_orders,watch_alarms,purge_personal_data,housekeeping}'::text[]) f (flow)
+     where exists (select from amzmp._flow_places(f.flow, array[id]) p)
+$$;
+begin;
+update amzmp.account_flow set enabled = true where account_id = :account_id and flow = 'watch_alarms';
+select is(places(:account_id), 'get_orders housekeeping purge_personal_data watch_alarms', 'an account that is at work has all its flows');
+update amzmp.account set state = 'invalid' where account_id = :account_id;
+select is(places(:account_id), 'housekeeping purge_personal_data watch_alarms', 'one whose credentials were refused still tells and cleans up');
+update amzmp.account set active = false where account_id = :account_id;
+select is(places(:account_id), 'housekeeping purge_personal_data', 'one that is switched off still cleans up');
+select amzmp.drop_account('eu') \g /dev/null
+select is(places(:account_id), 'housekeeping purge_personal_data', 'and so does one that was dropped');
+rollback;
+
 -- A fast account.
 select amzmp.create_account('fast', 'EU', 'app', 'A1DEMOSELLER', mode => 'mock', endpoint => simulator(), rate_scale => 0, time_scale => 600) as fast_id \gset
 select amzmp.set_credentials('fast', refresh_token => 'Atzr|demo') \g /dev/null
