@@ -23,6 +23,8 @@ create function amzmp._array(value jsonb) returns jsonb
 
 -- The elements of an array (an object counts as an array of one) as rows, a column a path: a.b, a[].b, a[kind=X|Y].b,
 -- a[kind!=X].b; '#' is the element's number and '' the element itself. The caller names the columns with their types:
--- text, numeric (the sum of all amounts there), integer, timestamptz, jsonb, or boolean (is there anything?).
-create function amzmp._rows(value jsonb, variadic paths text[]) returns setof record
+-- text (of an object or array: as it stands there), text[] (all values there), numeric (the sum of all amounts there),
+-- integer, timestamptz, jsonb, or boolean (is there anything?). The document is the text that came, not jsonb: to take it
+-- apart costs less so, and what is kept of it is what Amazon sent.
+create function amzmp._rows(document text, variadic paths text[]) returns setof record
     language c immutable strict parallel safe rows 100 as 'MODULE_PATHNAME', 'amzmp_json_rows';

@@ -146,10 +146,10 @@ begin
          where p.ctid = f.place
         returning p.*
     )
-    select array_agg(row(t.amazon_order_id, t.last_updated_at, t.complete, t.sealed,
-                         amzmp._open(t.sealed, 'order', acc || '/' || t.amazon_order_id)::jsonb)::amzmp.arrived_order)
+    select array_agg(a)
       into arrived
-      from taken t;
+      from taken t
+      cross join lateral amzmp._read_orders(amzmp._open(t.sealed, 'order', acc || '/' || t.amazon_order_id), t.complete) as a;
     return amzmp._write_orders(acc, arrived);
 end
 $$;

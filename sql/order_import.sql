@@ -225,24 +225,37 @@ select amzmp._expose('amzmp._fetch_order(text, text)', 'amzmp_operator',
 
 /* ---- applying the answers: take the orders, follow the pages, move the watermark ---- */
 
+-- A page of the search, opened: the orders as they came, and what the page says of the search.
+create type amzmp.order_page as (
+    orders text,
+    next_token text,
+    last_updated_before timestamptz
+);
+
+comment on type amzmp.order_page is 'Inner: a page of searchOrders.';
+
 create function amzmp._handle_search_orders(answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
     answer amzmp.answer_row;
+    page amzmp.order_page;
     current amzmp.order_cursor;
 begin
     foreach answer in array answers loop
         select c.* into current
           from amzmp.order_cursor c where c.account_id = (answer.request).account_id for update;
         if answer.outcome = 'success' then
-            perform amzmp._take_orders((answer.request).account_id, answer.body -> 'orders',
+            select p.* into page
+              from amzmp._rows(coalesce(answer.raw, answer.body::text), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
+                   as p (orders text, next_token text, last_updated_before timestamptz);
+            perform amzmp._take_orders((answer.request).account_id, page.orders,
                 coalesce((answer.request).params -> 'includedData' @> amzmp._order_data_sets(1), false), false);
         end if;
         -- The answer of a window that was given up has brought its orders, but moves nothing.
         if current.window_open and current.window_id::text = (answer.request).subject then
             if answer.outcome = 'success' then
-                perform amzmp._next_page(current, answer);
+                perform amzmp._next_page(current, answer.request, page);
             else
                 perform amzmp._search_failed(current, answer);
             end if;
@@ -298,13 +311,12 @@ $$;
  * A page is in: ask for the next, or close the window and move the watermark. Pages are applied in the order in which they
  * came; if one of them could not be, the window ends without moving the watermark, and the next poll reads it again.
  */
-create function amzmp._next_page(current amzmp.order_cursor, answer amzmp.answer_row) returns void
+create function amzmp._next_page(current amzmp.order_cursor, asked amzmp.request, page amzmp.order_page) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    asked amzmp.request := answer.request;
-    token text := nullif(answer.body #>> '{pagination,nextToken}', '');
-    page_end timestamptz := least(current.window_end, amzmp._time(answer.body ->> 'lastUpdatedBefore'));
+    token text := nullif(page.next_token, '');
+    page_end timestamptz := least(current.window_end, page.last_updated_before);
 begin
     if token is not null then
         perform amzmp._ask_next_page(asked, token);
@@ -369,7 +381,7 @@ declare
 begin
     foreach answer in array answers loop
         if answer.outcome = 'success' then
-            perform amzmp._take_orders((answer.request).account_id, jsonb_build_array(answer.body -> 'order'), true, true);
+            perform amzmp._take_orders((answer.request).account_id, (answer.body -> 'order')::text, true, true);
         elsif answer.status = 400 and (answer.request).params -> 'includedData' = amzmp._order_data_sets(0) then
             -- it may be one of the sets that Amazon does not serve everywhere
             perform amzmp._request_order((answer.request).account_id, (answer.request).subject, (answer.request).cause, 1);

@@ -7,11 +7,12 @@
  * shop's role may do; when one of them is parked already; and when the set could not be imported, so that a bad order costs
  * itself alone. What is parked is imported by tasks (order_apply.sql).
  */
+
 /*
- * The orders of one answer that the account wants, sealed. What is older than order_start, fulfilled by the other side, or
+ * The orders of one answer that the account wants. What is older than order_start, fulfilled by the other side, or
  * here already in that version is left out; force keeps the same version too.
  */
-create function amzmp._wanted_orders(account_id bigint, docs jsonb, complete boolean, force boolean) returns amzmp.arrived_order[]
+create function amzmp._wanted_orders(account_id bigint, docs text, complete boolean, force boolean) returns amzmp.arrived_order[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set enable_material = off set jit = off
@@ -26,30 +27,30 @@ declare
     earliest timestamptz := coalesce(amzmp._setting_timestamp(acc, 0, 'order_start'), '-infinity');
 begin
     with arrived as materialized (
-        select a.*, coalesce(a.id ~ '^[0-9A-Za-z-]{1,50}$', false) and a.updated is not null and a.created is not null as usable
-          from amzmp._rows(amzmp._array(docs), 'orderId', 'lastUpdatedTime', 'createdTime', 'salesChannel.marketplaceId',
-                           'fulfillment.fulfilledBy', '')
-               as a (id text, updated timestamptz, created timestamptz, place text, side text, doc jsonb)
+        select a, coalesce(a.amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$', false) and a.last_updated_at is not null
+                  and a.purchased_at is not null as usable
+          from amzmp._read_orders(docs, is_complete) as a
     ), side as materialized (
         -- who ships what each channel wants
         select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted
-          from (select distinct a.place from arrived a) as p
+          from (select distinct (r.a).marketplace_id as place from arrived r) as p
           left join amzmp.channel c on c.account_id = acc and c.marketplace_id = p.place
     ), newest as (
-        select distinct on (a.id) a.* from arrived a where a.usable order by a.id, a.updated desc
+        select distinct on (u.id) u.*
+          from (select r.a, (r.a).amazon_order_id as id, (r.a).last_updated_at as updated from arrived r where r.usable) as u
+         order by u.id, u.updated desc
     )
-    select (select array_agg(row(u.id, u.updated, is_complete, amzmp._seal(u.doc::text, 'order', acc || '/' || u.id),
-                                 u.doc)::amzmp.arrived_order order by u.id)
+    select (select array_agg(u.a order by u.id)
               from newest u
-              left join side s on s.place is not distinct from u.place
+              left join side s on s.place is not distinct from (u.a).marketplace_id
               left join lateral (
                     select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
                      where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
              where (o.amazon_order_id is not null or forced
-                    or u.created >= earliest and (s.wanted is null or coalesce(u.side, s.wanted) = s.wanted))
+                    or (u.a).purchased_at >= earliest and (s.wanted is null or coalesce((u.a).fulfilled_by, s.wanted) = s.wanted))
                and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
                     or u.updated = o.last_updated_at and is_complete and not o.complete)),
-           (select count(*) from arrived a where not a.usable)
+           (select count(*) from arrived r where not r.usable)
       into wanted, malformed;
     if malformed > 0 then
         perform amzmp._log(acc, 0, 'error', 'orders', null,
@@ -70,7 +71,8 @@ declare
 begin
     with kept as (
         insert into amzmp.parked_order (account_id, amazon_order_id, last_updated_at, complete, sealed)
-        select acc, w.amazon_order_id, w.last_updated_at, w.complete, w.sealed
+        select acc, w.amazon_order_id, w.last_updated_at, w.complete,
+               amzmp._seal(w.doc, 'order', acc || '/' || w.amazon_order_id)
           from unnest(wanted) as w
          order by w.amazon_order_id
         on conflict (account_id, amazon_order_id) do update
@@ -117,7 +119,7 @@ end
 $$;
 
 -- The orders of one answer. Returns how many were wanted.
-create function amzmp._take_orders(account_id bigint, docs jsonb, complete boolean, force boolean) returns integer
+create function amzmp._take_orders(account_id bigint, docs text, complete boolean, force boolean) returns integer
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare

@@ -5,23 +5,77 @@
  * Called by whatever imports (order_apply.sql), which then settles what follows from the rows (order_settle.sql). What
  * is read of Amazon's document, and where it stands in it, is in _write_orders and nowhere else.
  */
--- An order as it arrived.
+-- An order as it arrived: what is read of it for its row, its lines, packages and the rest as they came.
 create type amzmp.arrived_order as (
     amazon_order_id text,
     last_updated_at timestamptz,
-    complete boolean,
-    sealed bytea,
-    doc jsonb
+    status text,
+    fulfilled_by text,
+    purchased_at timestamptz,
+    currency text,
+    grand_total numeric,
+    item numeric,
+    shipping numeric,
+    tax numeric,
+    discount numeric,
+    other numeric,
+    ship_after timestamptz,
+    ship_by timestamptz,
+    deliver_after timestamptz,
+    deliver_by timestamptz,
+    service_level text,
+    programs text[],
+    sales_channel text,
+    marketplace_id text,
+    replaces text,
+    cancellation_requested boolean,
+    has_address boolean,
+    buyer jsonb,
+    recipient jsonb,
+    tax_registrations jsonb,
+    has_message boolean,
+    is_customized boolean,
+    payments jsonb,
+    fulfillment_orders text[],
+    packages text,
+    items text,
+    doc text,
+    complete boolean
 );
 
-comment on type amzmp.arrived_order is 'Inner: an order as Amazon sent it, sealed and in clear; complete when everything was asked for.';
+comment on type amzmp.arrived_order is 'Inner: an order as Amazon sent it, taken apart; complete when everything was asked for.';
+
+-- Orders out of the text of an array of them (or of one).
+create function amzmp._read_orders(docs text, complete boolean) returns setof amzmp.arrived_order
+    language sql stable parallel safe
+    begin atomic
+    select h.*, _read_orders.complete
+      from amzmp._rows(docs, 'orderId', 'lastUpdatedTime', 'fulfillment.fulfillmentStatus', 'fulfillment.fulfilledBy', 'createdTime',
+            'proceeds.grandTotal.currencyCode', 'proceeds.grandTotal.amount',
+            'proceeds.breakdowns[type=ITEM].subtotal.amount', 'proceeds.breakdowns[type=SHIPPING].subtotal.amount',
+            'proceeds.breakdowns[type=TAX].subtotal.amount', 'proceeds.breakdowns[type=DISCOUNT].subtotal.amount',
+            'proceeds.breakdowns[type!=ITEM|SHIPPING|TAX|DISCOUNT].subtotal.amount',
+            'fulfillment.shipByWindow.earliestDateTime', 'fulfillment.shipByWindow.latestDateTime',
+            'fulfillment.deliverByWindow.earliestDateTime', 'fulfillment.deliverByWindow.latestDateTime',
+            'fulfillment.fulfillmentServiceLevel', 'programs[]', 'salesChannel.channelName', 'salesChannel.marketplaceId',
+            'associatedOrders[].orderId', 'orderItems[].cancellation.cancellationRequest',
+            'recipient.deliveryAddress.addressLine1', 'buyer', 'recipient', 'tax.taxRegistrations',
+            'orderItems[].fulfillment.packing.giftOption.giftMessage', 'orderItems[].product.customization.customizedUrl',
+            'payment.paymentExecutions', 'fulfillmentOrders[].fulfillmentOrderId', 'packages', 'orderItems', '')
+         as h (amazon_order_id text, last_updated_at timestamptz, status text, fulfilled_by text, purchased_at timestamptz,
+               currency text, grand_total numeric, item numeric, shipping numeric, tax numeric, discount numeric, other numeric,
+               ship_after timestamptz, ship_by timestamptz, deliver_after timestamptz, deliver_by timestamptz, service_level text,
+               programs text[], sales_channel text, marketplace_id text, replaces text, cancellation_requested boolean,
+               has_address boolean, buyer jsonb, recipient jsonb, tax_registrations jsonb, has_message boolean,
+               is_customized boolean, payments jsonb, fulfillment_orders text[], packages text, items text, doc text);
+    end;
 
 -- What the lines of an order hold about a person. Null when there is nothing.
-create function amzmp._personal_items(doc jsonb) returns jsonb
+create function amzmp._personal_items(items text) returns jsonb
     language sql stable parallel safe
     begin atomic
     select jsonb_object_agg(i.id, jsonb_strip_nulls(jsonb_build_object('gift_message', i.message, 'customized_url', i.url)))
-      from amzmp._rows(doc -> 'orderItems', 'orderItemId', 'fulfillment.packing.giftOption.giftMessage',
+      from amzmp._rows(items, 'orderItemId', 'fulfillment.packing.giftOption.giftMessage',
                        'product.customization.customizedUrl') as i (id text, message jsonb, url jsonb)
      where i.id is not null and (i.message is not null or i.url is not null);
     end;
@@ -56,27 +110,8 @@ declare
     fresh amzmp.new_order_line[];
 begin
     with arrived as materialized (
-        select a.amazon_order_id, a.last_updated_at, a.complete, a.sealed, a.doc, o.order_number,
-               o.personal_purged_at is not null as purged, h.*
+        select a.*, o.order_number, o.personal_purged_at is not null as purged
           from unnest($2) as a
-          cross join lateral amzmp._rows(a.doc, 'fulfillment.fulfillmentStatus', 'fulfillment.fulfilledBy', 'createdTime',
-                'proceeds.grandTotal.currencyCode', 'proceeds.grandTotal.amount',
-                'proceeds.breakdowns[type=ITEM].subtotal.amount', 'proceeds.breakdowns[type=SHIPPING].subtotal.amount',
-                'proceeds.breakdowns[type=TAX].subtotal.amount', 'proceeds.breakdowns[type=DISCOUNT].subtotal.amount',
-                'proceeds.breakdowns[type!=ITEM|SHIPPING|TAX|DISCOUNT].subtotal.amount',
-                'fulfillment.shipByWindow.earliestDateTime', 'fulfillment.shipByWindow.latestDateTime',
-                'fulfillment.deliverByWindow.earliestDateTime', 'fulfillment.deliverByWindow.latestDateTime',
-                'fulfillment.fulfillmentServiceLevel', 'programs', 'salesChannel.channelName', 'salesChannel.marketplaceId',
-                'associatedOrders[].orderId', 'orderItems[].cancellation.cancellationRequest',
-                'recipient.deliveryAddress.addressLine1', 'packages', 'buyer', 'recipient', 'tax.taxRegistrations',
-                'orderItems[].fulfillment.packing.giftOption.giftMessage', 'orderItems[].product.customization.customizedUrl',
-                'payment.paymentExecutions', 'fulfillmentOrders')
-             as h (status text, fulfilled_by text, purchased_at timestamptz, currency text, grand_total numeric, item numeric,
-                   shipping numeric, tax numeric, discount numeric, other numeric, ship_after timestamptz, ship_by timestamptz,
-                   deliver_after timestamptz, deliver_by timestamptz, service_level text, programs jsonb, sales_channel text,
-                   marketplace_id text, replaces text, cancellation_requested boolean, has_address boolean, packages jsonb,
-                   buyer jsonb, recipient jsonb, tax_registrations jsonb, has_message boolean, is_customized boolean,
-                   payments jsonb, fulfillment_orders jsonb)
           left join lateral (
                 select x.* from amzmp.orders x
                  where x.account_id = acc and x.amazon_order_id = a.amazon_order_id offset 0) as o on true
@@ -108,24 +143,23 @@ begin
         insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
             purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
             other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, payments,
-            fulfillment_orders, sales_channel, marketplace_id, replaces_order_id, cancellation_requested, complete, has_address, arrived_at)
+            fulfillment_orders, sales_channel, marketplace_id, replaces_order_id, cancellation_requested, complete, has_address,
+            arrived_at)
         select acc, f.amazon_order_id, f.channel_id, f.final_number, f.status, f.fulfilled_by, f.purchased_at, f.last_updated_at,
                f.currency, f.grand_total, f.item, f.shipping, f.tax, f.discount, f.other, f.ship_after, f.ship_by,
-               f.deliver_after, f.deliver_by, f.service_level, array(select jsonb_array_elements_text(amzmp._array(f.programs))),
+               f.deliver_after, f.deliver_by, f.service_level, coalesce(f.programs, '{}'),
                case when f.payments is not null then (
                     select jsonb_agg(e.payment - '{acquirerId,cardBrand,authorizationCode}'::text[])
                       from jsonb_array_elements(amzmp._array(f.payments)) as e (payment) where jsonb_typeof(e.payment) = 'object') end,
-               case when f.fulfillment_orders is not null then array(
-                    select s.id from amzmp._rows(f.fulfillment_orders, 'fulfillmentOrderId') as s (id text) where s.id is not null) end,
-               f.sales_channel, f.marketplace_id, f.replaces,
+               f.fulfillment_orders, f.sales_channel, f.marketplace_id, f.replaces,
                coalesce(f.cancellation_requested, false) and exists (
-                    select from amzmp._rows(f.doc -> 'orderItems', 'cancellation.cancellationRequest', 'fulfillment.quantityUnfulfilled')
+                    select from amzmp._rows(f.items, 'cancellation.cancellationRequest', 'fulfillment.quantityUnfulfilled')
                              as i (requested boolean, unfulfilled integer)
                      where i.requested and coalesce(i.unfulfilled, 1) > 0),
                f.complete, coalesce(f.has_address, false),
-               case when f.status = 'SHIPPED' and jsonb_array_length(amzmp._array(f.packages)) > 0
-                         and not exists (select from amzmp._rows(f.packages, 'packageStatus.status') as p (status text)
-                                          where coalesce(p.status, '') not in ('DELIVERED', 'CANCELLED'))
+               case when f.status = 'SHIPPED' and (
+                        select bool_and(coalesce(p.status, '') in ('DELIVERED', 'CANCELLED'))
+                          from amzmp._rows(f.packages, 'packageStatus.status') as p (status text))
                     then f.last_updated_at end
           from fresh f
          order by f.amazon_order_id
@@ -161,7 +195,7 @@ begin
         select distinct on (f.amazon_order_id, i.order_item_id) f.amazon_order_id, i.*, coalesce(i.seller_sku, i.asin) as sku,
                f.order_number is null as is_new, f.purchased_at, f.status, f.fulfilled_by
           from fresh f
-          cross join lateral amzmp._rows(f.doc -> 'orderItems', 'orderItemId', '#', 'product.sellerSku', 'product.asin',
+          cross join lateral amzmp._rows(f.items, 'orderItemId', '#', 'product.sellerSku', 'product.asin',
                 'product.title', 'product.condition.conditionType', 'product.condition.conditionSubtype', 'quantityOrdered',
                 'fulfillment.quantityFulfilled', 'fulfillment.quantityUnfulfilled', 'proceeds.proceedsTotal.currencyCode',
                 'product.price.unitPrice.currencyCode', 'product.price.unitPrice.amount',
@@ -170,13 +204,13 @@ begin
                 'proceeds.breakdowns[type=TAX].subtotal.amount',
                 'proceeds.breakdowns[type=TAX].detailedBreakdowns[subtype=ITEM].value.amount',
                 'proceeds.breakdowns[type=TAX].detailedBreakdowns[subtype=SHIPPING].value.amount',
-                'proceeds.proceedsTotal.amount', 'promotion.breakdowns', 'expense.pointsCost.pointsGranted', 'cancellation',
+                'proceeds.proceedsTotal.amount', 'promotion.breakdowns[].promotionId', 'expense.pointsCost.pointsGranted', 'cancellation',
                 'cancellation.cancellationExecution')
              as i (order_item_id text, position integer, seller_sku text, asin text, title text, condition_type text,
                    condition_subtype text, ordered integer, fulfilled integer, unfulfilled integer, currency text,
                    price_currency text, unit_price numeric, item numeric, shipping numeric, gift_wrap numeric, discount numeric,
                    tax numeric, item_tax numeric, shipping_tax numeric, total numeric,
-                   promotions jsonb, points jsonb, cancellation jsonb, cancelled boolean)
+                   promotions text[], points jsonb, cancellation jsonb, cancelled boolean)
          where i.order_item_id is not null
     ), matched as materialized (
         select l.*, case when compares then amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) else l.sku end as shop_sku,
@@ -193,10 +227,8 @@ begin
         select acc, l.amazon_order_id, l.order_item_id, l.position, l.sku, l.shop_sku, l.asin, l.title,
                concat_ws('/', l.condition_type, l.condition_subtype), coalesce(l.ordered, 0), l.fulfilled, l.unfulfilled,
                coalesce(l.currency, l.price_currency), l.unit_price, l.item, l.item_tax, l.shipping, l.shipping_tax,
-               l.gift_wrap, l.discount, l.tax, l.total,
-               case when l.promotions is not null then array(
-                    select p.id from amzmp._rows(l.promotions, 'promotionId') as p (id text) where p.id is not null) end,
-               l.points, l.cancellation, case when l.shop_sku is not null then l.claimed else 0 end
+               l.gift_wrap, l.discount, l.tax, l.total, l.promotions, l.points, l.cancellation,
+               case when l.shop_sku is not null then l.claimed else 0 end
           from matched l
         on conflict (account_id, amazon_order_id, order_item_id) do update
            set sku = coalesce(excluded.sku, order_item.sku), shop_sku = coalesce(order_item.shop_sku, excluded.shop_sku),
@@ -240,11 +272,12 @@ begin
                case when x.part is null then b.sealed
                     else amzmp._seal((coalesce(amzmp._open(b.sealed, 'buyer', acc || '/' || f.amazon_order_id)::jsonb, '{}')
                                       || x.part)::text, 'buyer', acc || '/' || f.amazon_order_id) end,
-               case when f.complete then f.sealed else coalesce(b.raw, f.sealed) end
+               case when f.complete or b.raw is null then amzmp._seal(f.doc, 'order', acc || '/' || f.amazon_order_id)
+                    else b.raw end
           from fresh f
           cross join lateral (
                 select amzmp._personal_part(f.buyer, f.recipient, f.tax_registrations,
-                           case when f.has_message or f.is_customized then amzmp._personal_items(f.doc) end) as part offset 0) as x
+                           case when f.has_message or f.is_customized then amzmp._personal_items(f.items) end) as part offset 0) as x
           left join lateral (
                 select y.sealed, y.raw from amzmp.order_buyer y
                  where y.account_id = acc and y.amazon_order_id = f.amazon_order_id offset 0) as b on true

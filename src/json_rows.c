@@ -1,9 +1,10 @@
 /*
  * json_rows.c
- *	  amzmp._rows: jsonb documents as rows with typed columns, in one pass; and the readers of single values.
+ *	  amzmp._rows: JSON documents as rows with typed columns, in one pass; and the readers of single values.
  *
  * A page of Amazon's holds a hundred documents with dozens of values each. Read by one SQL expression a value, with a look
- * at its form, they cost more than all the rows that come of them.
+ * at its form, they cost more than all the rows that come of them. They are read as the text that they came as
+ * (json_nodes.c), so that what nobody asks for costs next to nothing.
  *
  * A path says where a column's value is in the document, beginning at the element:
  *
@@ -14,18 +15,19 @@
  *		#				no value but the element's number, from 1
  *		''				the element itself
  *
- * The column's type says how it is read: numeric adds up all amounts that the path leads to, every other type takes the
- * first value; boolean says whether there is any, but for false itself. What is missing, JSON's null, or not in the form that
- * Amazon gives such values is null.
+ * The column's type says how it is read: numeric adds up all amounts that the path leads to, text[] has all values, every
+ * other type takes the first one; text of an object or an array is what stands there, byte by byte; boolean says whether
+ * there is any, but for false itself. What is missing, JSON's null, or not in the form that Amazon gives such values is null.
  *
- * The paths are ours, written in SQL: errors in them are errors. The document is Amazon's, checked by the server when it
- * became jsonb. Read paths are kept as long as the calling query's function.
+ * The paths are ours, written in SQL: errors in them are errors. The document is Amazon's; that it is JSON was seen when it
+ * came (exchange.c), so one that is not is an error too. Read paths are kept as long as the calling query's function.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -33,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "json_nodes.h"
 #include "json_scalar.h"
 
 #define MOST_STEPS  8
@@ -79,6 +82,7 @@ typedef struct Cell
 {
 	Datum value;
 	bool isnull;
+	ArrayBuildState *list;
 } Cell;
 
 /* ---------------------------------------------------------------------------
@@ -86,32 +90,22 @@ typedef struct Cell
  * ---------------------------------------------------------------------------
  */
 
-static text *
-value_as_text(JsonbValue *value)
-{
-	switch (value->type)
-	{
-		case jbvString:
-			return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
-		case jbvNumeric:
-			return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))));
-		case jbvBool:
-			return cstring_to_text(value->val.boolean ? "true" : "false");
-		default:
-			return cstring_to_text(JsonbToCString(NULL, value->val.binary.data, value->val.binary.len));
-	}
-}
-
 /* The text of a scalar, for the readers of its form. */
 static bool
-scalar_text(JsonbValue *value, Word *name)
+scalar_text(const JsonNodes *nodes, uint32 value, Word *name)
 {
-	if (value->type == jbvString)
-		*name = (Word){value->val.string.val, value->val.string.len};
-	else if (value->type == jbvNumeric)
-	{
-		char *digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	char *digits;
 
+	if (nodes->node[value].kind == JSON_NODE_STRING)
+		name->text = json_nodes_string(nodes, value, &name->length);
+	else if (nodes->node[value].kind == JSON_NODE_NUMBER)
+	{
+		/* 1e3 is as good a number as 1000 */
+		digits = pnstrdup(json_nodes_bytes(nodes, value), json_nodes_length(nodes, value));
+		if (strpbrk(digits, "eE") != NULL)
+			digits = DatumGetCString(
+				DirectFunctionCall1(numeric_out, DirectFunctionCall3(numeric_in, CStringGetDatum(digits),
+																	 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 		*name = (Word){digits, strlen(digits)};
 	}
 	else
@@ -119,76 +113,100 @@ scalar_text(JsonbValue *value, Word *name)
 	return true;
 }
 
-static bool
-value_as_amount(JsonbValue *value, Datum *amount)
+static text *
+value_as_text(const JsonNodes *nodes, uint32 value)
 {
-	Word name;
+	Word word;
 
-	if (!scalar_text(value, &name) || !json_scalar_is_amount(name.text, name.length))
+	if (!scalar_text(nodes, value, &word))
+		word = (Word){json_nodes_bytes(nodes, value), json_nodes_length(nodes, value)};
+	return cstring_to_text_with_len(word.text, word.length);
+}
+
+static bool
+word_as_amount(Word word, Datum *amount)
+{
+	if (!json_scalar_is_amount(word.text, word.length))
 		return false;
-	*amount = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(name.text, name.length)),
+	*amount = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(word.text, word.length)),
 								  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	return true;
 }
 
 static bool
-value_as_count(JsonbValue *value, Datum *count)
+word_as_count(Word word, Datum *count)
 {
-	Word name;
 	int32 number;
 
-	if (!scalar_text(value, &name) || !json_scalar_count(name.text, name.length, &number))
+	if (!json_scalar_count(word.text, word.length, &number))
 		return false;
 	*count = Int32GetDatum(number);
 	return true;
 }
 
 static bool
-value_as_time(JsonbValue *value, Datum *time)
+value_as_time(const JsonNodes *nodes, uint32 value, Datum *time)
 {
+	Word word;
 	TimestampTz at;
 
-	if (value->type != jbvString || !json_scalar_time(value->val.string.val, value->val.string.len, &at))
+	if (nodes->node[value].kind != JSON_NODE_STRING || !scalar_text(nodes, value, &word) ||
+		!json_scalar_time(word.text, word.length, &at))
 		return false;
 	*time = TimestampTzGetDatum(at);
 	return true;
 }
 
-static void
-add_amount(Cell *cell, JsonbValue *value)
+static Datum
+value_as_jsonb(const JsonNodes *nodes, uint32 value)
 {
+	char *bytes = pnstrdup(json_nodes_bytes(nodes, value), json_nodes_length(nodes, value));
+
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(bytes));
+}
+
+static void
+add_amount(Cell *cell, const JsonNodes *nodes, uint32 value)
+{
+	Word word;
 	Datum amount;
 
-	if (!value_as_amount(value, &amount))
+	if (!scalar_text(nodes, value, &word) || !word_as_amount(word, &amount))
 		return;
 	cell->value = cell->isnull ? amount : DirectFunctionCall2(numeric_add, cell->value, amount);
 	cell->isnull = false;
 }
 
 static void
-take_value(Cell *cell, Oid type, JsonbValue *value)
+take_value(Cell *cell, Oid type, const JsonNodes *nodes, uint32 value)
 {
-	if (value->type == jbvNull)
+	Word word;
+
+	if (nodes->node[value].kind == JSON_NODE_NULL)
 		return;
 	switch (type)
 	{
 		case NUMERICOID:
-			add_amount(cell, value);
+			add_amount(cell, nodes, value);
 			return;
 		case INT4OID:
-			cell->isnull = !value_as_count(value, &cell->value);
+			cell->isnull = !scalar_text(nodes, value, &word) || !word_as_count(word, &cell->value);
 			return;
 		case TIMESTAMPTZOID:
-			cell->isnull = !value_as_time(value, &cell->value);
+			cell->isnull = !value_as_time(nodes, value, &cell->value);
+			return;
+		case TEXTARRAYOID:
+			cell->list = accumArrayResult(cell->list, PointerGetDatum(value_as_text(nodes, value)), false, TEXTOID,
+										  CurrentMemoryContext);
 			return;
 		case JSONBOID:
-			cell->value = JsonbPGetDatum(JsonbValueToJsonb(value));
+			cell->value = value_as_jsonb(nodes, value);
 			break;
 		case BOOLOID:
-			cell->value = BoolGetDatum(value->type != jbvBool || value->val.boolean);
+			cell->value = BoolGetDatum(nodes->node[value].kind != JSON_NODE_FALSE);
 			break;
 		default:
-			cell->value = PointerGetDatum(value_as_text(value));
+			cell->value = PointerGetDatum(value_as_text(nodes, value));
 	}
 	cell->isnull = false;
 }
@@ -198,58 +216,51 @@ take_value(Cell *cell, Oid type, JsonbValue *value)
  * ---------------------------------------------------------------------------
  */
 
-/* Member `name` of an object. */
 static bool
-find_member(const JsonbValue *value, Word name, JsonbValue *member)
+is_wanted(const Step *step, const JsonNodes *nodes, uint32 element)
 {
-	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data) &&
-		   getKeyJsonValueFromContainer(value->val.binary.data, name.text, name.length, member) != NULL;
-}
-
-static bool
-is_wanted(const Step *step, const JsonbValue *element)
-{
-	JsonbValue member;
+	uint32 member;
+	Word word;
 
 	if (step->key.length == 0)
 		return true;
-	if (!find_member(element, step->key, &member))
+	member = json_nodes_member(nodes, element, step->key.text, step->key.length);
+	if (member == 0)
 		return false;
+	if (nodes->node[member].kind != JSON_NODE_STRING || !scalar_text(nodes, member, &word))
+		return step->negated;
 	for (int i = 0; i < step->value_count; i++)
-		if (member.type == jbvString && member.val.string.len == step->values[i].length &&
-			memcmp(member.val.string.val, step->values[i].text, member.val.string.len) == 0)
+		if (word.length == step->values[i].length && memcmp(word.text, step->values[i].text, word.length) == 0)
 			return !step->negated;
 	return step->negated;
 }
 
 /* Follow a path from its step `at`, and take what it leads to. */
 static void
-collect(Cell *cell, const Path *path, int at, JsonbValue *value)
+collect(Cell *cell, const Path *path, int at, const JsonNodes *nodes, uint32 value)
 {
 	const Step *step = &path->steps[at];
-	JsonbValue member;
+	uint32 member;
 
 	if (at == path->step_count)
 	{
-		take_value(cell, path->type, value);
+		take_value(cell, path->type, nodes, value);
 		return;
 	}
-	if (!find_member(value, step->member, &member))
+	member = json_nodes_member(nodes, value, step->member.text, step->member.length);
+	if (member == 0)
 		return;
 	if (!step->each)
 	{
-		collect(cell, path, at + 1, &member);
+		collect(cell, path, at + 1, nodes, member);
 		return;
 	}
-	if (member.type != jbvBinary || !JsonContainerIsArray(member.val.binary.data))
+	if (nodes->node[member].kind != JSON_NODE_ARRAY)
 		return;
-	for (uint32 i = 0; i < JsonContainerSize(member.val.binary.data); i++)
+	for (uint32 i = json_nodes_first(member); i < nodes->node[member].next; i = nodes->node[i].next)
 	{
-		JsonbValue *element = getIthJsonbValueFromContainer(member.val.binary.data, i);
-
-		if (is_wanted(step, element))
-			collect(cell, path, at + 1, element);
-		pfree(element);
+		if (is_wanted(step, nodes, i))
+			collect(cell, path, at + 1, nodes, i);
 		if (!cell->isnull && path->type != NUMERICOID)
 			return;
 	}
@@ -325,7 +336,7 @@ read_path(Path *path, const char *text, Oid type)
 static void
 check_type(Oid type, bool is_number)
 {
-	static const Oid known[] = {TEXTOID, NUMERICOID, INT4OID, TIMESTAMPTZOID, JSONBOID, BOOLOID};
+	static const Oid known[] = {TEXTOID, TEXTARRAYOID, NUMERICOID, INT4OID, TIMESTAMPTZOID, JSONBOID, BOOLOID};
 
 	for (size_t i = 0; i < lengthof(known); i++)
 		if (known[i] == type && (!is_number || type == INT4OID))
@@ -367,23 +378,48 @@ read_paths(FmgrInfo *flinfo, ArrayType *source, TupleDesc columns)
  */
 
 static void
-put_row(ReturnSetInfo *result, const Paths *paths, JsonbValue *element, int number)
+put_row(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes, uint32 element, int number)
 {
 	Datum values[MaxTupleAttributeNumber];
 	bool nulls[MaxTupleAttributeNumber];
 
 	for (int i = 0; i < paths->count; i++)
 	{
-		Cell cell = {(Datum) 0, true};
+		Cell cell = {(Datum) 0, true, NULL};
 
 		if (paths->path[i].is_number)
-			cell = (Cell){Int32GetDatum(number), false};
+			cell = (Cell){Int32GetDatum(number), false, NULL};
 		else
-			collect(&cell, &paths->path[i], 0, element);
+			collect(&cell, &paths->path[i], 0, nodes, element);
+		if (cell.list != NULL)
+			cell = (Cell){makeArrayResult(cell.list, CurrentMemoryContext), false, NULL};
 		values[i] = cell.value;
 		nulls[i] = cell.isnull;
 	}
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+static void
+put_rows(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes)
+{
+	MemoryContext row_context;
+	uint32 element = json_nodes_first(0);
+	int number = 0;
+
+	if (nodes->node[0].kind == JSON_NODE_OBJECT)
+		element = 0;
+	else if (nodes->node[0].kind != JSON_NODE_ARRAY)
+		return;
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp rows of json", ALLOCSET_SMALL_SIZES);
+	for (; element < nodes->count; element = nodes->node[element].next)
+	{
+		MemoryContext old = MemoryContextSwitchTo(row_context);
+
+		put_row(result, paths, nodes, element, ++number);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextDelete(row_context);
 }
 
 /* One row for each element of an array, or one for an object; none for anything else. */
@@ -391,28 +427,16 @@ Datum
 amzmp_json_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext row_context;
-	Jsonb *document = PG_GETARG_JSONB_P(0);
-	JsonbContainer *root = &document->root;
-	JsonbValue whole = {.type = jbvBinary};
+	text *document = PG_GETARG_TEXT_PP(0);
 	Paths *paths;
+	JsonNodes nodes;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	paths = read_paths(fcinfo->flinfo, PG_GETARG_ARRAYTYPE_P(1), result->setDesc);
-	if (JsonContainerIsScalar(root))
-		return (Datum) 0;
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp rows of json", ALLOCSET_SMALL_SIZES);
-	whole.val.binary.data = root;
-	whole.val.binary.len = VARSIZE(document) - VARHDRSZ;
-	for (int i = 0; i < (JsonContainerIsArray(root) ? (int) JsonContainerSize(root) : 1); i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(row_context);
-
-		put_row(result, paths, JsonContainerIsArray(root) ? getIthJsonbValueFromContainer(root, i) : &whole, i + 1);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(row_context);
-	}
-	MemoryContextDelete(row_context);
+	if (!json_nodes_read(&nodes, VARDATA_ANY(document), VARSIZE_ANY_EXHDR(document)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("document is not valid JSON")));
+	put_rows(result, paths, &nodes);
+	pfree(nodes.node);
 	return (Datum) 0;
 }
 
@@ -427,18 +451,35 @@ amzmp_json_time(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(at);
 }
 
+/* A jsonb scalar's text; false for what is none. */
+static bool
+jsonb_scalar_text(JsonbValue *value, Word *word)
+{
+	char *digits;
+
+	if (value->type == jbvString)
+		*word = (Word){value->val.string.val, value->val.string.len};
+	else if (value->type == jbvNumeric)
+	{
+		digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		*word = (Word){digits, strlen(digits)};
+	}
+	else
+		return false;
+	return true;
+}
+
 /* The member "amount" of an object. */
 Datum
 amzmp_json_amount(PG_FUNCTION_ARGS)
 {
-	static const Word amount = {"amount", 6};
 	Jsonb *document = PG_GETARG_JSONB_P(0);
-	JsonbValue whole = {.type = jbvBinary};
 	JsonbValue member;
+	Word word;
 	Datum result;
 
-	whole.val.binary.data = &document->root;
-	if (!find_member(&whole, amount, &member) || !value_as_amount(&member, &result))
+	if (!JB_ROOT_IS_OBJECT(document) || getKeyJsonValueFromContainer(&document->root, "amount", 6, &member) == NULL ||
+		!jsonb_scalar_text(&member, &word) || !word_as_amount(word, &result))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
 }
@@ -448,10 +489,11 @@ Datum
 amzmp_json_count(PG_FUNCTION_ARGS)
 {
 	Jsonb *document = PG_GETARG_JSONB_P(0);
+	Word word;
 	Datum result;
 
-	if (!JsonContainerIsScalar(&document->root) ||
-		!value_as_count(getIthJsonbValueFromContainer(&document->root, 0), &result))
+	if (!JB_ROOT_IS_SCALAR(document) || !jsonb_scalar_text(getIthJsonbValueFromContainer(&document->root, 0), &word) ||
+		!word_as_count(word, &result))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);
 }

@@ -73,8 +73,8 @@ is "$(sql 'select count(*) from amzmp.parked_order' 'select count(*) from amzmp.
 # A page with new orders that cannot be applied: those behind it come in, but the search is not at its end. A poll reads it all again.
 before=$(sql 'select watermark from amzmp.order_cursor')
 place 30
-sql 'alter function amzmp._take_orders(bigint, jsonb, boolean, boolean) rename to _take_orders_as_ever' \
-	"create function amzmp._take_orders(account_id bigint, docs jsonb, complete boolean, force boolean) returns integer language plpgsql as \$\$
+sql 'alter function amzmp._take_orders(bigint, text, boolean, boolean) rename to _take_orders_as_ever' \
+	"create function amzmp._take_orders(account_id bigint, docs text, complete boolean, force boolean) returns integer language plpgsql as \$\$
 	begin
 		if (select pages from amzmp.order_cursor) = 9 and not exists (select from amzmp.request_log where outcome = 'handler_failed') then
 			raise exception 'not this page';

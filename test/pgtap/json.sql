@@ -55,12 +55,26 @@ select results_eq($$
 select is_empty($$select * from amzmp._rows('"text"', 'a') as r (a text)$$, 'a scalar has no rows');
 select is_empty($$select * from amzmp._rows('[]', 'a') as r (a text)$$, 'nor has an empty array');
 select is_empty($$select * from amzmp._rows(null, 'a') as r (a text)$$, 'nor nothing');
-select results_eq($$select v.id, r.a from (values (1, '{"a": 1}'::jsonb), (2, '[]'), (3, '[{"a": 2}, {"a": 3}]')) as v (id, doc),
+select results_eq($$select v.id, r.a from (values (1, '{"a": 1}'), (2, '[]'), (3, '[{"a": 2}, {"a": 3}]')) as v (id, doc),
         amzmp._rows(v.doc, 'a') as r (a text)$$,
     $$values (1, '1'), (3, '2'), (3, '3')$$, 'document after document in one query');
 select results_eq($$select r.a from (values (1, 'a'), (2, 'b.c'), (3, 'a')) as v (id, path),
         amzmp._rows('{"a": "x", "b": {"c": "y"}}', v.path) as r (a text) order by v.id$$,
     array['x', 'y', 'x'], 'with other paths each time too');
+select results_eq($$select * from amzmp._rows(' { "a" : [ {"b" : 1.50}, 1e3 ,"x\u00e4\n\"" ] , "\u0062":{"c":"\ud83d\ude00"},"n":"\u0033","d": 1, "d": 2} ',
+        'a', 'a[]', 'a[].b', 'b', 'b.c', 'b.c', 'n', 'd', '') as r (a text, values text[], b numeric, object text, c text, json jsonb,
+        n integer, d text, whole text)$$,
+    $$values ('[ {"b" : 1.50}, 1e3 ,"x\u00e4\n\"" ]', array['{"b" : 1.50}', '1000', E'x\u00e4\n"'], 1.50, '{"c":"\ud83d\ude00"}', U&'\+01F600',
+        '"\ud83d\ude00"'::jsonb, 3, '1',
+        '{ "a" : [ {"b" : 1.50}, 1e3 ,"x\u00e4\n\"" ] , "\u0062":{"c":"\ud83d\ude00"},"n":"\u0033","d": 1, "d": 2}')$$,
+    'text is what stands there, with escapes read; of members with one name the first counts');
+select throws_ok(format('select * from amzmp._rows(%L, ''a'') as r (a text)', v.text), '22P02', null, 'no JSON: ' || v.text)
+  from (values (''), ('{'), ('[1,]'), ('[1 2]'), ('{"a"}'), ('{"a": }'), ('{"a": 1,}'), ('{1: 2}'), ('[}'), ('{]'), ('[1]]'), ('[1] 2'),
+               ('{"a": 1 "b": 2}'), (','), (':'), ('["a": 1]'), ('"open'), ('[tru]'), ('[01]'), ('["\x"]'), ('{"a":1')) as v (text);
+select throws_ok(format('select * from amzmp._rows(%L, ''a'') as r (a text)', v.text), '22P05', null, 'no character: ' || v.text)
+  from (values ('{"a": "\u0000"}'), ('{"a": "\ud83d"}'), ('{"a": "\ude00"}')) as v (text);
+select is((select length(r.whole) from amzmp._rows(repeat('[', 20000) || repeat(']', 20000), '') as r (whole text)), 39998,
+    'as deep as it likes');
 select throws_like(format('select * from amzmp._rows(''{}'', %L) as r (a text)', v.path), '%is no path of%', 'no path: ' || v.path)
   from (values ('a[k=]x'), ('a[k'), ('a[=v].b'), ('a[k!].b'), ('a.b.c.d.e.f.g.h.i')) as v (path);
 select throws_like('select * from amzmp._rows(''{}'', ''a'', ''b'') as r (a text)', '%2 paths for 1 columns%', 'a path a column');

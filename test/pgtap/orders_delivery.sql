@@ -61,7 +61,7 @@ select is((select count(*) from orders_test.shop_order), 1::bigint, 'a pending o
 update orders_test.switch set fail_for = '403-0000003-0000003', message = 'no carrier to Lüneburg for';
 select amzmp._take_orders(:account_id, jsonb_build_array(
     an_order('403-0000003-0000003', 'UNSHIPPED', 0, jsonb_build_array(item('31', 'MUG', 1, 0, 1)), with_buyer()),
-    an_order('404-0000004-0000004', 'UNSHIPPED', 0, jsonb_build_array(item('41', 'MUG', 1, 0, 1)), with_buyer())), true, false) \g /dev/null
+    an_order('404-0000004-0000004', 'UNSHIPPED', 0, jsonb_build_array(item('41', 'MUG', 1, 0, 1)), with_buyer()))::text, true, false) \g /dev/null
 select work(:account_id) \g /dev/null
 select results_eq($$select amazon_order_id, import_state from amzmp.orders where amazon_order_id > '403' order by 1$$,
     $$values ('403-0000003-0000003', 'quarantined'), ('404-0000004-0000004', 'delivered')$$,
@@ -192,7 +192,7 @@ select results_eq(format($$
                                                  and r.subject = '405-0000005-0000005/1')) as x$$, :account_id),
     $$values ('{"orderId": "405-0000005-0000005"}'::jsonb, '"A1PA6795UKMFR9"'::jsonb, '"1"'::jsonb, '"T1b"'::jsonb)$$,
     'the request says what holds when it is sent, the reference as text');
-select amzmp._handle_confirm_shipment(array[row(r, 204, 'success', null, null, null, 'id', now())::amzmp.answer_row])
+select amzmp._handle_confirm_shipment(array[row(r, 204, 'success', null, null, null, 'id', now(), null)::amzmp.answer_row])
   from amzmp.request r where r.account_id = :account_id and r.subject = '405-0000005-0000005/1' \g /dev/null
 select is((select s.state from amzmp.shipment s where s.package_reference = '1'), 'confirmed', 'Amazon''s answer confirms it');
 
@@ -210,7 +210,7 @@ select read_again(:account_id, '405-0000005-0000005') \g /dev/null
 
 -- The answer was lost, and the repeat finds the order shipped.
 select * from amzmp._render_confirm_shipment(array(select r from amzmp.request r where r.account_id = :account_id)) \g /dev/null
-select amzmp._handle_confirm_shipment(array[row(r, 400, 'refused', null, 'PackageToUpdateNotFound', 'no such package', 'id', now())::amzmp.answer_row])
+select amzmp._handle_confirm_shipment(array[row(r, 400, 'refused', null, 'PackageToUpdateNotFound', 'no such package', 'id', now(), null)::amzmp.answer_row])
   from amzmp.request r where r.account_id = :account_id and r.subject = '405-0000005-0000005/2' \g /dev/null
 delete from amzmp.request where account_id = :account_id and operation = 'confirmShipment';
 select is((select s.state from amzmp.shipment s where s.package_reference = '2'), 'checking', 'an ambiguous refusal is looked into');
