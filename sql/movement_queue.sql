@@ -64,22 +64,25 @@ begin
         perform amzmp._fail('AZ202', 'at least one movement is taken');
     end if;
     with due as (
-        select m.account_id, m.order_item_id, m.revision
+        select m.account_id, m.amazon_order_id, m.order_item_id, m.revision
         from amzmp.movement as m
         where m.account_id = acc
             and m.reduces_stock
             and m.applied_at is null
-        order by m.at, m.order_item_id, m.revision
+        order by m.at, m.amazon_order_id, m.order_item_id, m.revision
         limit most
         for update skip locked
     ), marked as (
         update amzmp.movement as m
         set applied_at = now()
         from due as d
-        where (m.account_id, m.order_item_id, m.revision) = (d.account_id, d.order_item_id, d.revision)
+        where (m.account_id, m.amazon_order_id, m.order_item_id, m.revision)
+            = (d.account_id, d.amazon_order_id, d.order_item_id, d.revision)
         returning m
     )
-    select coalesce(array_agg(k.m order by (k.m).at, (k.m).order_item_id, (k.m).revision), '{}') into taken from marked as k;
+    select coalesce(array_agg(k.m order by (k.m).at, (k.m).amazon_order_id, (k.m).order_item_id, (k.m).revision), '{}')
+    into taken
+    from marked as k;
 
     -- the shop's row has that much less now; until it is read again, what was read of it has, too
     update amzmp.product as p

@@ -113,9 +113,9 @@ begin
             raise;
         when others then
             get stacked diagnostics state = returned_sqlstate, message = message_text, broken = constraint_name;
-            -- Another order has taken the number while this one was written: the runner tries again and sees it.
-            if broken = 'orders_number' then
-                perform amzmp._fail('40001', format('order number of %s is just being taken', id));
+            -- Another process has written the order, or its number, at the same time: the runner tries again and sees it.
+            if broken in ('orders_number', 'orders_pkey') then
+                perform amzmp._fail('40001', format('order %s, or its number, is just being written', id));
             end if;
             message := amzmp._safe_error(state, message);
             perform amzmp._import_failed(acc, id, message);

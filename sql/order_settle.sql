@@ -18,6 +18,10 @@ create function amzmp._lock_orders(account_id bigint, order_ids text[]) returns 
 declare
     acc alias for $1;
 begin
+    -- here and below: the plan for no orders would be made anew each time
+    if order_ids = '{}' then
+        return order_ids;
+    end if;
     return array(
         select o.amazon_order_id
           from (select distinct u.id from unnest(order_ids) as u (id) order by u.id) as w
@@ -163,7 +167,7 @@ begin
       left join lateral (
             select max(x.revision) as revision, sum(x.quantity)::integer as moved
               from amzmp.movement x
-             where x.account_id = acc and x.order_item_id = i.order_item_id
+             where x.account_id = acc and x.amazon_order_id = w.id and x.order_item_id = i.order_item_id
            ) as m on true
      where i.shop_sku is not null and s.sold + coalesce(m.moved, 0) <> 0
        and (amzmp._status_rank(o.status) is not null or m.revision is null);
@@ -204,7 +208,7 @@ begin
                        coalesce(sum(x.quantity) filter (where x.reduces_stock and x.applied_at is null), 0)::integer as to_apply,
                        coalesce(sum(x.quantity) filter (where not x.reduces_stock), 0)::integer as not_ours
                   from amzmp.movement x
-                 where x.account_id = acc and x.order_item_id = i.order_item_id) as m
+                 where x.account_id = acc and x.amazon_order_id = w.id and x.order_item_id = i.order_item_id) as m
          where i.shop_sku is not null
     ), kept as (
         insert into amzmp.reservation (account_id, amazon_order_id, order_item_id, sku, quantity)
@@ -274,6 +278,9 @@ declare
     acc alias for $1;
     ids alias for $2;
 begin
+    if ids = '{}' then
+        return;
+    end if;
     return query
         update amzmp.order_item i set claimed = c.claimed
           from (select x.place, x.claimed as before, o.purchased_at,
@@ -350,6 +357,9 @@ declare
     has_source boolean := exists (select from amzmp.source s where s.account_id = acc and s.kind = 'product');
     changed amzmp.orders[];
 begin
+    if ids = '{}' then
+        return;
+    end if;
     if has_source or short_skus <> '{}' then
         perform amzmp._settle_short(acc, ids, short_skus);
     end if;

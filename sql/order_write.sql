@@ -93,7 +93,9 @@ create function amzmp._personal_part(buyer jsonb, recipient jsonb, tax_registrat
  * pending order has no amounts, an application without the role gets no address) does not erase what an earlier one told.
  * Returns the lines of new orders, of which _settle_orders need not look up what is known.
  *
- * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql).
+ * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql). Orders that are there
+ * are locked first, so that their rows stay as the statement finds them; an order that another process writes at the same
+ * time for the first time is a unique_violation, and the caller begins anew.
  */
 create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[]) returns amzmp.new_order_line[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -109,14 +111,15 @@ declare
     by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
     fresh amzmp.new_order_line[];
 begin
+    perform amzmp._lock_orders(acc, array(select a.amazon_order_id from unnest($2) as a));
     with arrived as materialized (
-        select a.*, o.order_number, o.personal_purged_at is not null as purged
+        select a.*, o.place, o.order_number, o.personal_purged_at is not null as purged
           from unnest($2) as a
           left join lateral (
-                select x.* from amzmp.orders x
+                select x.ctid as place, x.order_number, x.last_updated_at, x.personal_purged_at from amzmp.orders x
                  where x.account_id = acc and x.amazon_order_id = a.amazon_order_id offset 0) as o on true
-         where o.amazon_order_id is null or a.last_updated_at >= o.last_updated_at
-    ), place as materialized (
+         where o.place is null or a.last_updated_at >= o.last_updated_at
+    ), channel as materialized (
         select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
                amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
                amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix
@@ -128,18 +131,30 @@ begin
                coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
                                                             a.fulfilled_by)) as number
           from arrived a
-          left join place l on l.marketplace_id is not distinct from a.marketplace_id
+          left join channel l on l.marketplace_id is not distinct from a.marketplace_id
     ), taken as materialized (
         -- a number that another order has, or that comes twice, gives way to Amazon's
         select m.amazon_order_id
           from (select n.amazon_order_id, n.number, row_number() over (partition by n.number order by n.amazon_order_id) as turn
                   from numbered n where n.order_number is null and n.number <> n.amazon_order_id) as m
          where m.turn > 1 or exists (select from amzmp.orders o where o.order_number = m.number and o.account_id = acc)
-    ), fresh as materialized (
+    ), told as materialized (
         select n.*, case when n.amazon_order_id in (select t.amazon_order_id from taken t) then n.amazon_order_id
-                         else n.number end as final_number
+                         else n.number end as final_number,
+               coalesce(n.cancellation_requested, false) and exists (
+                    select from amzmp._rows(n.items, 'cancellation.cancellationRequest', 'fulfillment.quantityUnfulfilled')
+                             as i (requested boolean, unfulfilled integer)
+                     where i.requested and coalesce(i.unfulfilled, 1) > 0) as to_cancel,
+               case when n.payments is not null then (
+                    select jsonb_agg(e.payment - '{acquirerId,cardBrand,authorizationCode}'::text[])
+                      from jsonb_array_elements(amzmp._array(n.payments)) as e (payment) where jsonb_typeof(e.payment) = 'object')
+               end as paid,
+               case when n.status = 'SHIPPED' and (
+                        select bool_and(coalesce(p.status, '') in ('DELIVERED', 'CANCELLED'))
+                          from amzmp._rows(n.packages, 'packageStatus.status') as p (status text))
+                    then n.last_updated_at end as arrived_at
           from numbered n
-    ), written as (
+    ), new_orders as (
         insert into amzmp.orders (account_id, amazon_order_id, channel_id, order_number, status, fulfilled_by,
             purchased_at, last_updated_at, currency, grand_total, item_total, shipping_total, tax_total, discount_total,
             other_total, ship_after, ship_by, deliver_after, deliver_by, service_level, programs, payments,
@@ -147,54 +162,47 @@ begin
             arrived_at)
         select acc, f.amazon_order_id, f.channel_id, f.final_number, f.status, f.fulfilled_by, f.purchased_at, f.last_updated_at,
                f.currency, f.grand_total, f.item, f.shipping, f.tax, f.discount, f.other, f.ship_after, f.ship_by,
-               f.deliver_after, f.deliver_by, f.service_level, coalesce(f.programs, '{}'),
-               case when f.payments is not null then (
-                    select jsonb_agg(e.payment - '{acquirerId,cardBrand,authorizationCode}'::text[])
-                      from jsonb_array_elements(amzmp._array(f.payments)) as e (payment) where jsonb_typeof(e.payment) = 'object') end,
-               f.fulfillment_orders, f.sales_channel, f.marketplace_id, f.replaces,
-               coalesce(f.cancellation_requested, false) and exists (
-                    select from amzmp._rows(f.items, 'cancellation.cancellationRequest', 'fulfillment.quantityUnfulfilled')
-                             as i (requested boolean, unfulfilled integer)
-                     where i.requested and coalesce(i.unfulfilled, 1) > 0),
-               f.complete, coalesce(f.has_address, false),
-               case when f.status = 'SHIPPED' and (
-                        select bool_and(coalesce(p.status, '') in ('DELIVERED', 'CANCELLED'))
-                          from amzmp._rows(f.packages, 'packageStatus.status') as p (status text))
-                    then f.last_updated_at end
-          from fresh f
+               f.deliver_after, f.deliver_by, f.service_level, coalesce(f.programs, '{}'), f.paid, f.fulfillment_orders,
+               f.sales_channel, f.marketplace_id, f.replaces, f.to_cancel, f.complete, coalesce(f.has_address, false), f.arrived_at
+          from told f
+         where f.place is null
          order by f.amazon_order_id
-        on conflict (account_id, amazon_order_id) do update
-           set channel_id = case when orders.channel_id = 0 then excluded.channel_id else orders.channel_id end,
-               status = case when amzmp._status_rank(excluded.status) < amzmp._status_rank(orders.status)
-                             then orders.status else coalesce(excluded.status, orders.status) end,
-               fulfilled_by = coalesce(excluded.fulfilled_by, orders.fulfilled_by),
-               last_updated_at = excluded.last_updated_at,
-               currency = coalesce(excluded.currency, orders.currency),
-               grand_total = coalesce(excluded.grand_total, orders.grand_total),
-               item_total = coalesce(excluded.item_total, orders.item_total),
-               shipping_total = coalesce(excluded.shipping_total, orders.shipping_total),
-               tax_total = coalesce(excluded.tax_total, orders.tax_total),
-               discount_total = coalesce(excluded.discount_total, orders.discount_total),
-               other_total = coalesce(excluded.other_total, orders.other_total),
-               ship_after = coalesce(excluded.ship_after, orders.ship_after),
-               ship_by = coalesce(excluded.ship_by, orders.ship_by),
-               deliver_after = coalesce(excluded.deliver_after, orders.deliver_after),
-               deliver_by = coalesce(excluded.deliver_by, orders.deliver_by),
-               service_level = coalesce(excluded.service_level, orders.service_level),
-               programs = excluded.programs,
-               payments = coalesce(excluded.payments, orders.payments),
-               fulfillment_orders = coalesce(excluded.fulfillment_orders, orders.fulfillment_orders),
-               sales_channel = coalesce(excluded.sales_channel, orders.sales_channel),
-               marketplace_id = coalesce(excluded.marketplace_id, orders.marketplace_id),
-               replaces_order_id = coalesce(excluded.replaces_order_id, orders.replaces_order_id),
-               cancellation_requested = excluded.cancellation_requested,
-               complete = excluded.complete,
-               has_address = orders.has_address or excluded.has_address,
-               arrived_at = coalesce(orders.arrived_at, excluded.arrived_at)
+    ), known_orders as (
+        update amzmp.orders o
+           set channel_id = case when o.channel_id = 0 then f.channel_id else o.channel_id end,
+               status = case when amzmp._status_rank(f.status) < amzmp._status_rank(o.status) then o.status
+                             else coalesce(f.status, o.status) end,
+               fulfilled_by = coalesce(f.fulfilled_by, o.fulfilled_by),
+               last_updated_at = f.last_updated_at,
+               currency = coalesce(f.currency, o.currency),
+               grand_total = coalesce(f.grand_total, o.grand_total),
+               item_total = coalesce(f.item, o.item_total),
+               shipping_total = coalesce(f.shipping, o.shipping_total),
+               tax_total = coalesce(f.tax, o.tax_total),
+               discount_total = coalesce(f.discount, o.discount_total),
+               other_total = coalesce(f.other, o.other_total),
+               ship_after = coalesce(f.ship_after, o.ship_after),
+               ship_by = coalesce(f.ship_by, o.ship_by),
+               deliver_after = coalesce(f.deliver_after, o.deliver_after),
+               deliver_by = coalesce(f.deliver_by, o.deliver_by),
+               service_level = coalesce(f.service_level, o.service_level),
+               programs = coalesce(f.programs, '{}'),
+               payments = coalesce(f.paid, o.payments),
+               fulfillment_orders = coalesce(f.fulfillment_orders, o.fulfillment_orders),
+               sales_channel = coalesce(f.sales_channel, o.sales_channel),
+               marketplace_id = coalesce(f.marketplace_id, o.marketplace_id),
+               replaces_order_id = coalesce(f.replaces, o.replaces_order_id),
+               cancellation_requested = f.to_cancel,
+               complete = f.complete,
+               has_address = o.has_address or coalesce(f.has_address, false),
+               arrived_at = coalesce(o.arrived_at, f.arrived_at)
+          from told f
+         where o.ctid = f.place
     ), lines as materialized (
         select distinct on (f.amazon_order_id, i.order_item_id) f.amazon_order_id, i.*, coalesce(i.seller_sku, i.asin) as sku,
-               f.order_number is null as is_new, f.purchased_at, f.status, f.fulfilled_by
-          from fresh f
+               concat_ws('/', i.condition_type, i.condition_subtype) as condition,
+               f.place is null as is_new, f.purchased_at, f.status, f.fulfilled_by
+          from told f
           cross join lateral amzmp._rows(f.items, 'orderItemId', '#', 'product.sellerSku', 'product.asin',
                 'product.title', 'product.condition.conditionType', 'product.condition.conditionSubtype', 'quantityOrdered',
                 'fulfillment.quantityFulfilled', 'fulfillment.quantityUnfulfilled', 'proceeds.proceedsTotal.currencyCode',
@@ -213,50 +221,58 @@ begin
                    promotions text[], points jsonb, cancellation jsonb, cancelled boolean)
          where i.order_item_id is not null
     ), matched as materialized (
-        select l.*, case when compares then amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) else l.sku end as shop_sku,
+        select l.*, k.place, case when compares then amzmp._shop_sku(acc, l.sku, l.asin, has_source, by_asin) else l.sku end as shop_sku,
                case when l.is_new then amzmp._claimed_units(l.status, l.fulfilled_by, coalesce(l.ordered, 0), l.fulfilled,
                                            l.unfulfilled, coalesce(l.cancelled, false)) else 0 end as claimed,
                case when l.is_new then amzmp._sold_units(l.status, l.fulfilled_by, coalesce(l.ordered, 0), l.fulfilled,
                                            l.unfulfilled, coalesce(l.cancelled, false)) else 0 end as sold
           from lines l
-    ), items as (
+          left join lateral (
+                select x.ctid as place from amzmp.order_item x
+                 where not l.is_new and x.account_id = acc and x.amazon_order_id = l.amazon_order_id
+                   and x.order_item_id = l.order_item_id offset 0) as k on true
+    ), new_items as (
         insert into amzmp.order_item (account_id, amazon_order_id, order_item_id, position, sku, shop_sku, asin, title, condition,
             quantity_ordered, quantity_fulfilled, quantity_unfulfilled, currency, unit_price, item_price, item_tax,
             shipping_price, shipping_tax, gift_wrap_price, discount, tax_total, total, promotions, points, cancellation,
             claimed)
         select acc, l.amazon_order_id, l.order_item_id, l.position, l.sku, l.shop_sku, l.asin, l.title,
-               concat_ws('/', l.condition_type, l.condition_subtype), coalesce(l.ordered, 0), l.fulfilled, l.unfulfilled,
+               l.condition, coalesce(l.ordered, 0), l.fulfilled, l.unfulfilled,
                coalesce(l.currency, l.price_currency), l.unit_price, l.item, l.item_tax, l.shipping, l.shipping_tax,
                l.gift_wrap, l.discount, l.tax, l.total, l.promotions, l.points, l.cancellation,
                case when l.shop_sku is not null then l.claimed else 0 end
           from matched l
-        on conflict (account_id, amazon_order_id, order_item_id) do update
-           set sku = coalesce(excluded.sku, order_item.sku), shop_sku = coalesce(order_item.shop_sku, excluded.shop_sku),
-               asin = coalesce(excluded.asin, order_item.asin),
-               title = coalesce(excluded.title, order_item.title),
-               condition = coalesce(nullif(excluded.condition, ''), order_item.condition),
-               quantity_ordered = excluded.quantity_ordered,
-               quantity_fulfilled = coalesce(excluded.quantity_fulfilled, order_item.quantity_fulfilled),
-               quantity_unfulfilled = coalesce(excluded.quantity_unfulfilled, order_item.quantity_unfulfilled),
-               currency = coalesce(excluded.currency, order_item.currency),
-               unit_price = coalesce(excluded.unit_price, order_item.unit_price),
-               item_price = coalesce(excluded.item_price, order_item.item_price),
-               item_tax = coalesce(excluded.item_tax, order_item.item_tax),
-               shipping_price = coalesce(excluded.shipping_price, order_item.shipping_price),
-               shipping_tax = coalesce(excluded.shipping_tax, order_item.shipping_tax),
-               gift_wrap_price = coalesce(excluded.gift_wrap_price, order_item.gift_wrap_price),
-               discount = coalesce(excluded.discount, order_item.discount),
-               tax_total = coalesce(excluded.tax_total, order_item.tax_total),
-               total = coalesce(excluded.total, order_item.total),
-               promotions = coalesce(excluded.promotions, order_item.promotions),
-               points = coalesce(excluded.points, order_item.points),
-               cancellation = coalesce(excluded.cancellation, order_item.cancellation)
+         where l.place is null
+    ), known_items as (
+        update amzmp.order_item i
+           set sku = coalesce(l.sku, i.sku), shop_sku = coalesce(i.shop_sku, l.shop_sku),
+               asin = coalesce(l.asin, i.asin),
+               title = coalesce(l.title, i.title),
+               condition = coalesce(nullif(l.condition, ''), i.condition),
+               quantity_ordered = coalesce(l.ordered, 0),
+               quantity_fulfilled = coalesce(l.fulfilled, i.quantity_fulfilled),
+               quantity_unfulfilled = coalesce(l.unfulfilled, i.quantity_unfulfilled),
+               currency = coalesce(l.currency, l.price_currency, i.currency),
+               unit_price = coalesce(l.unit_price, i.unit_price),
+               item_price = coalesce(l.item, i.item_price),
+               item_tax = coalesce(l.item_tax, i.item_tax),
+               shipping_price = coalesce(l.shipping, i.shipping_price),
+               shipping_tax = coalesce(l.shipping_tax, i.shipping_tax),
+               gift_wrap_price = coalesce(l.gift_wrap, i.gift_wrap_price),
+               discount = coalesce(l.discount, i.discount),
+               tax_total = coalesce(l.tax, i.tax_total),
+               total = coalesce(l.total, i.total),
+               promotions = coalesce(l.promotions, i.promotions),
+               points = coalesce(l.points, i.points),
+               cancellation = coalesce(l.cancellation, i.cancellation)
+          from matched l
+         where i.ctid = l.place
     ), packages as (
         insert into amzmp.order_package (account_id, amazon_order_id, package_reference, status, detailed_status, carrier,
             tracking, shipping_service, shipped_at, items)
         select distinct on (f.amazon_order_id, p.reference) acc, f.amazon_order_id, p.reference, p.status, p.detailed_status,
                p.carrier, p.tracking, p.service, p.shipped_at, amzmp._array(p.items)
-          from fresh f
+          from told f
           cross join lateral amzmp._rows(f.packages, 'packageReferenceId', 'packageStatus.status', 'packageStatus.detailedStatus',
                 'carrier', 'trackingNumber', 'shippingService', 'shipTime', 'packageItems')
              as p (reference text, status text, detailed_status text, carrier text, tracking text, service text,
@@ -266,22 +282,27 @@ begin
            set status = excluded.status, detailed_status = excluded.detailed_status, carrier = excluded.carrier,
                tracking = excluded.tracking, shipping_service = excluded.shipping_service,
                shipped_at = excluded.shipped_at, items = excluded.items
-    ), buyers as (
-        insert into amzmp.order_buyer (account_id, amazon_order_id, sealed, raw)
-        select acc, f.amazon_order_id,
+    ), personal as materialized (
+        select f.amazon_order_id, f.place is null as is_new,
                case when x.part is null then b.sealed
                     else amzmp._seal((coalesce(amzmp._open(b.sealed, 'buyer', acc || '/' || f.amazon_order_id)::jsonb, '{}')
-                                      || x.part)::text, 'buyer', acc || '/' || f.amazon_order_id) end,
+                                      || x.part)::text, 'buyer', acc || '/' || f.amazon_order_id) end as sealed,
                case when f.complete or b.raw is null then amzmp._seal(f.doc, 'order', acc || '/' || f.amazon_order_id)
-                    else b.raw end
-          from fresh f
+                    else b.raw end as raw
+          from told f
           cross join lateral (
                 select amzmp._personal_part(f.buyer, f.recipient, f.tax_registrations,
                            case when f.has_message or f.is_customized then amzmp._personal_items(f.items) end) as part offset 0) as x
           left join lateral (
                 select y.sealed, y.raw from amzmp.order_buyer y
-                 where y.account_id = acc and y.amazon_order_id = f.amazon_order_id offset 0) as b on true
+                 where f.place is not null and y.account_id = acc and y.amazon_order_id = f.amazon_order_id offset 0) as b on true
          where not f.purged
+    ), new_buyers as (
+        insert into amzmp.order_buyer (account_id, amazon_order_id, sealed, raw)
+        select acc, p.amazon_order_id, p.sealed, p.raw from personal p where p.is_new
+    ), known_buyers as (
+        insert into amzmp.order_buyer (account_id, amazon_order_id, sealed, raw)
+        select acc, p.amazon_order_id, p.sealed, p.raw from personal p where not p.is_new
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     )
     select array_agg(row(l.amazon_order_id, l.order_item_id, l.shop_sku, l.shop_sku = l.sku, l.status, l.sold, l.claimed,

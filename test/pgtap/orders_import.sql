@@ -89,6 +89,7 @@ select results_eq($$select amazon_order_id, failed_at is not null, failure_reaso
     $$values ('398-0000002-0000002', true, true)$$, 'it stays parked with its reason; imported ones do not');
 alter table amzmp.order_item drop constraint order_item_test;
 delete from amzmp.orders where amazon_order_id like '398-%';
+delete from amzmp.order_item where amazon_order_id like '398-%';
 delete from amzmp.parked_order;
 delete from amzmp.penalty where subject like '398-%';
 select results_eq(format($$select order_number, status, fulfilled_by, is_prime, channel_id, import_state
@@ -284,6 +285,13 @@ select amzmp._take_orders(:account_id, jsonb_build_array(
 select work(:account_id) \g /dev/null
 select set_eq($$select order_number from amzmp.orders where amazon_order_id in ('310-0000010-0000010', '311-0000011-0000011')$$,
     array['same for all', '311-0000011-0000011'], 'a number that is taken gives way to Amazon''s');
+
+select amzmp._take_orders(:account_id, jsonb_build_array(
+    an_order('320-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('201', 'PEN', 1, 0, 1))),
+    an_order('321-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('201', 'PEN', 2, 0, 2))))::text, true, false) \g /dev/null
+select work(:account_id) \g /dev/null
+select results_eq($$select amazon_order_id, order_item_id, quantity from amzmp.movement where amazon_order_id ~ '^32[01]-' order by 1$$,
+    $$values ('320-0000001-0000001', '201', -1), ('321-0000001-0000001', '201', -2)$$, 'two orders may give a line the same number');
 
 select * from finish();
 rollback;
