@@ -49,13 +49,13 @@
 
 /* 17 lets the caller bring the lexer's memory, and frees what is in it. Removable with 16. */
 #if PG_VERSION_NUM >= 170000
-#define amzmp_json_lexer(json, length, need_escapes) \
+#define amzmp_json_lexer(json, length, need_escapes)                                                                   \
 	makeJsonLexContextCstringLen(NULL, (json), (length), PG_UTF8, (need_escapes))
 #define amzmp_json_lexer_free(lex) freeJsonLexContext(lex)
 #else
-#define amzmp_json_lexer(json, length, need_escapes) \
+#define amzmp_json_lexer(json, length, need_escapes)                                                                   \
 	makeJsonLexContextCstringLen(unconstify(char *, (json)), (length), PG_UTF8, (need_escapes))
-#define amzmp_json_lexer_free(lex) \
+#define amzmp_json_lexer_free(lex)                                                                                     \
 	((lex)->strval == NULL ? (void) 0 : (pfree((lex)->strval->data), pfree((lex)->strval)), pfree(lex))
 #endif
 

@@ -50,7 +50,7 @@ add_node(Reader *reader, JsonNodeKind kind)
 	if (nodes->count == nodes->room)
 	{
 		nodes->room *= 2;
-		nodes->node = repalloc_huge(nodes->node, sizeof(JsonNode) * nodes->room);
+		nodes->node = repalloc(nodes->node, sizeof(JsonNode) * nodes->room);
 	}
 	node = &nodes->node[nodes->count++];
 	node->start = reader->lex->token_start - nodes->text;
