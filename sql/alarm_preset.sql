@@ -16,7 +16,7 @@ values
     ('silent_flows', '_alarm_silent_flows', 1, false, '15 minutes', '0', 'error', 'a flow does not run',
         'Flows that are on and have not ended well since they were due. Subject: the flow; value: hours overdue.'),
     ('silent_notifications', '_alarm_silent_notifications', 1, false, '1 hour', '0', 'warning', 'notifications do not arrive',
-        'Kinds of notifications that are subscribed to and never announced what polling found. Subject: the kind; value: how much.'),
+        'Kinds of notifications that are subscribed to and never announced what polling found (value: how much), or have not come for much longer than usual (value: 1). Subject: the kind.'),
     ('expiring_secrets', '_alarm_expiring_secrets', 30, true, '1 hour', '0', 'error', 'credentials end',
         'Client secrets that expire, and credentials that Amazon refused. Subject: what; value: days left.'),
     ('account_status', '_alarm_account_status', 1, false, '5 minutes', '0', 'error', 'Amazon has changed the status of the account',
@@ -88,7 +88,9 @@ $$;
 create function amzmp._alarm_silent_notifications(a amzmp.alarm) returns table (subject text, value numeric)
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
-    select s.type, s.missed::numeric from amzmp._silence(a.account_id) s;
+    select s.type, s.missed::numeric from amzmp._silence(a.account_id) s
+    union all
+    select q.type, 1 from amzmp._quiet(a.account_id) q;
 $$;
 
 create function amzmp._alarm_expiring_secrets(a amzmp.alarm) returns table (subject text, value numeric)

@@ -73,6 +73,25 @@ begin
 end
 $$;
 
+-- A document without what says who a buyer is or where he lives, wherever it stands and however it is spelled.
+create function amzmp._impersonal(doc jsonb) returns jsonb
+    language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    names constant text := 'destinationpostalcode|postalcode|shippingaddress|deliveryaddress|buyerinfo|buyername|buyeremail|recipientname';
+begin
+    -- nearly none has any
+    if doc is null or doc::text !~* format('"(%s)":', names) then
+        return doc;
+    end if;
+    return case jsonb_typeof(doc)
+        when 'object' then coalesce((select jsonb_object_agg(m.key, amzmp._impersonal(m.value)) from jsonb_each(doc) as m
+                                      where lower(m.key) <> all (string_to_array(names, '|'))), '{}')
+        when 'array' then (select jsonb_agg(amzmp._impersonal(m.value) order by m.n) from jsonb_array_elements(doc) with ordinality as m (value, n))
+        else doc end;
+end
+$$;
+
 -- Whom a notification is about: the account whose subscription it is, or whose seller; else who reads the queue.
 create function amzmp._account_of_notification(reader bigint, subscription_id text, seller_id text) returns bigint
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -117,7 +136,8 @@ $$;
 
 /*
  * Store a notification and do what follows. False: it had come before. EventBridge wraps the notification into "detail". A
- * message that is no notification is stored as unreadable, without its text, and not read again either.
+ * message that is no notification is stored as unreadable, without its text, and not read again either. One that is the only
+ * copy of what it tells (notification_type.only_copy) stays in the queue, null, until its handler has taken it.
  */
 create function amzmp._take_message(account_id bigint, message jsonb) returns boolean
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -148,27 +168,32 @@ begin
 
     insert into amzmp.notification (account_id, notification_id, type, subject, event_at, sent_at, received_at, state, payload)
     values (n.account_id, n.notification_id, n.type, n.subject, n.event_at, n.sent_at, n.received_at, n.state,
-            case when coalesce(kind.subscribable, true) then n.payload #- '{OrderChangeNotification,Summary,DestinationPostalCode}' end)
+            case when coalesce(kind.subscribable, true) then amzmp._impersonal(n.payload) end)
     on conflict on constraint notification_pkey do nothing;
     if not found then
+        if kind.only_copy and (select x.state in ('failed', 'unreadable') from amzmp.notification x
+                                where x.account_id = n.account_id and x.notification_id = n.notification_id) then
+            return nullif(amzmp._treat_notification(n, kind.handler) = 'failed', true);
+        end if;
         return false;
     end if;
-    if n.state = 'unreadable' then
+    if n.state = 'unreadable' and not coalesce(kind.only_copy, false) then
         perform amzmp._log(n.account_id, 0, 'warning', 'queue', null, 'a message in the queue is no notification',
             jsonb_build_object('message', message ->> 'MessageId'));
     else
         update amzmp.subscription s set last_event_at = greatest(s.last_event_at, n.received_at), events = s.events + 1
          where s.account_id = n.account_id and s.type = n.type;
-        if kind.handler is not null then
-            perform amzmp._treat_notification(n, kind.handler);
+        if kind.handler is not null and amzmp._treat_notification(n, kind.handler) = 'failed' and kind.only_copy then
+            return null;
         end if;
     end if;
     return true;
 end
 $$;
 
--- What follows from a notification; an error is written at its row and undoes nothing else.
-create function amzmp._treat_notification(n amzmp.notification, handler text) returns void
+-- What follows from a notification, and the state that it is in then; an error is written at its row, told once, and undoes
+-- nothing else.
+create function amzmp._treat_notification(n amzmp.notification, handler text) returns text
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_variable
@@ -182,11 +207,15 @@ begin
             get stacked diagnostics message = message_text;
             n.state := 'failed';
             n.reason := amzmp._safe_error(sqlstate, message);
-            perform amzmp._log(n.account_id, 0, 'error', 'notification', n.notification_id,
-                format('%s could not be treated: %s', n.type, n.reason));
     end;
+    if n.state = 'failed' and not exists (select from amzmp.notification x
+            where x.account_id = n.account_id and x.notification_id = n.notification_id and x.reason = n.reason) then
+        perform amzmp._log(n.account_id, 0, 'error', 'notification', n.notification_id,
+            format('%s could not be treated: %s', n.type, n.reason));
+    end if;
     update amzmp.notification x set state = n.state, reason = n.reason
      where x.account_id = n.account_id and x.notification_id = n.notification_id;
+    return n.state;
 end
 $$;
 
@@ -349,7 +378,8 @@ $$;
 
 /*
  * A new client secret. The message is its only copy, so it is stored in the transaction after which the message is
- * deleted; its text is kept nowhere else. It is taken for the application that the reader of the queue belongs to.
+ * deleted, and stays in the queue while it cannot be; its text is kept nowhere else. It is taken for the application that
+ * the reader of the queue belongs to. An older one that comes late does not replace a newer.
  */
 create function amzmp._notice_new_secret(n amzmp.notification) returns text
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -360,6 +390,11 @@ declare
 begin
     if coalesce(secret, '') = '' then
         perform amzmp._fail('AZ202', 'the notification carries no secret');
+    end if;
+    if exists (select from amzmp.notification x
+                where x.account_id = n.account_id and x.type = n.type and x.subject = n.subject and x.state = 'done'
+                  and x.event_at > n.event_at) then
+        return 'known';
     end if;
     update amzmp.application p
        set client_secret = amzmp._seal(secret, 'client_secret', 'application:' || p.application_id),
@@ -393,11 +428,11 @@ $$;
 create view amzmp.order_lag with (security_invoker = true) as
 select o.account_id, o.channel_id, o.amazon_order_id, o.purchased_at, n.announced_at, o.imported_at, o.delivered_at,
     n.announced_at is not null and n.announced_at <= o.imported_at as by_notification,
-    o.imported_at - coalesce(n.sent_at, o.purchased_at) as import_lag,
-    o.delivered_at - o.imported_at as delivery_lag
+    o.imported_at - coalesce(n.sent_at, o.purchased_at) as import_lag, o.delivered_at - o.imported_at as delivery_lag
 from amzmp.orders o
 left join lateral (
-    select min(x.received_at) as announced_at, min(x.sent_at) as sent_at
+    -- what is told of an order that is here already has no part in how it came
+    select min(x.received_at) as announced_at, min(x.sent_at) filter (where x.received_at <= o.imported_at) as sent_at
     from amzmp.notification x
     where x.subject = o.amazon_order_id and x.type = 'ORDER_CHANGE' and x.account_id = o.account_id
 ) as n on true;
@@ -468,6 +503,21 @@ create function amzmp._silence(account_id bigint) returns table (type text, miss
 $$;
 
 /*
+ * Of the kinds that only a notification tells of: those that came again and again, and for a day and twenty times as long as
+ * usual have not. That may be true, so it is a hint, and nothing else depends on it.
+ */
+create function amzmp._quiet(account_id bigint) returns table (type text, last_event_at timestamptz, usual interval)
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select s.type, s.last_event_at, x.usual
+    from amzmp.subscription s
+    cross join lateral (select (s.last_event_at - s.subscribed_at) / s.events as usual where s.events >= 10) x
+    where s.account_id = _quiet.account_id and s.state = 'active'
+      and s.type not in ('ORDER_CHANGE', 'FEED_PROCESSING_FINISHED', 'REPORT_PROCESSING_FINISHED', 'LISTINGS_ITEM_STATUS_CHANGE')
+      and now() - s.last_event_at > greatest(interval '1 day', 20 * x.usual);
+$$;
+
+/*
  * Which kinds can be relied upon, looked at each hour. Polling goes on in any case, but orders may be polled more seldom
  * (order_poll_rest) while their notifications are believed; that ends as soon as the queue cannot be read.
  */
@@ -520,6 +570,13 @@ create function amzmp._notification_health() returns table (check_name text, sta
     from amzmp.destination d join amzmp._names() n on n.account_id = d.account_id and n.channel_id = 0
     where d.state = 'refused'
     union all
+    select 'new client secret ' || n.name, 'error', 'it could not be stored, and waits in the queue: ' || x.reason,
+           'Mend that before Amazon''s queue forgets the message: it is tried again every two minutes. The one before ends seven days after the rotation.'
+    from amzmp.notification_type k
+    join amzmp.notification x on x.type = k.type and x.state = 'failed'
+    join amzmp._names() n on n.account_id = x.account_id and n.channel_id = 0
+    where k.only_copy
+    union all
     select format('subscription %s %s', n.name, s.type), 'error', s.state_reason,
            format('select amzmp.subscribe(%L, %L);', n.name, array[s.type])
     from amzmp.subscription s join amzmp._names() n on n.account_id = s.account_id and n.channel_id = 0
@@ -533,5 +590,13 @@ create function amzmp._notification_health() returns table (check_name text, sta
            format('select amzmp.run_flow(''watch_notifications'', account => %L); if that mends nothing, ask Amazon''s support.', n.name)
     from (select distinct s.account_id from amzmp.subscription s) as s
     join amzmp._names() n on n.account_id = s.account_id and n.channel_id = 0
-    cross join lateral amzmp._silence(s.account_id) as q;
+    cross join lateral amzmp._silence(s.account_id) as q
+    union all
+    select format('notifications %s %s', n.name, q.type), 'warning',
+           format('none has come since %s, where one came every %s', to_char(q.last_event_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'),
+                  date_trunc('second', q.usual)),
+           format('It may be true. Else select amzmp.run_flow(''watch_notifications'', account => %L); and look at the rules that forward it.', n.name)
+    from (select distinct s.account_id from amzmp.subscription s) as s
+    join amzmp._names() n on n.account_id = s.account_id and n.channel_id = 0
+    cross join lateral amzmp._quiet(s.account_id) as q;
 $$;

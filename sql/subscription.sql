@@ -24,7 +24,8 @@ create table amzmp.notification_type (
     directive jsonb,
     subject_path text[],
     handler text,
-    description text not null
+    description text not null,
+    only_copy boolean not null default false
 );
 
 comment on table amzmp.notification_type is 'The notifications that Amazon offers, and what amzmp does when one comes.';
@@ -36,6 +37,7 @@ comment on column amzmp.notification_type.directive is 'What is asked for beyond
 comment on column amzmp.notification_type.subject_path is 'Where the payload says what it is about, in any spelling of the keys.';
 comment on column amzmp.notification_type.handler is 'Inner function that does what follows; null: the notification is stored only.';
 comment on column amzmp.notification_type.description is 'What it tells.';
+comment on column amzmp.notification_type.only_copy is 'Is the message the only copy of what it tells? Then it stays in the queue until the handler has taken it.';
 
 insert into amzmp.notification_type (type, payload_version, event_bridge_only, directive, subject_path, handler, description)
 values
@@ -56,14 +58,18 @@ values
     ('TRANSACTION_UPDATE', '1.0', false, null, null, null, 'A transaction was booked.'),
     ('PRODUCT_TYPE_DEFINITIONS_CHANGE', '1.0', true, null, null, '_notice_definitions',
         'Definitions of product types have changed: those that are here are checked by the next run of get_product_types.'),
+    ('FBA_OUTBOUND_SHIPMENT_STATUS', '1.0', false, null, '{FBAOutboundShipmentStatusNotification,AmazonOrderId}', '_notice_order',
+        'A shipment of an order that Amazon ships has changed: the order is fetched.'),
+    ('FULFILLMENT_ORDER_STATUS', '1.0', false, null, '{FulfillmentOrderStatusNotification,SellerFulfillmentOrderId}', null,
+        'An order that Amazon ships for another shop has changed.'),
     ('ITEM_PRODUCT_TYPE_CHANGE', '1.0', true, null, '{Asin}', null, 'An item has another product type.'),
     ('BRANDED_ITEM_CONTENT_CHANGE', '1.0', true, null, '{Asin}', null, 'The content of an item has changed.');
-insert into amzmp.notification_type (type, payload_version, subscribable, subject_path, handler, description)
+insert into amzmp.notification_type (type, payload_version, subscribable, subject_path, handler, description, only_copy)
 values
     ('APPLICATION_OAUTH_CLIENT_NEW_SECRET', '2023-11-30', false, '{applicationOAuthClientNewSecret,clientId}', '_notice_new_secret',
-        'The application has a new client secret: it is stored.'),
+        'The application has a new client secret: it is stored.', true),
     ('APPLICATION_OAUTH_CLIENT_SECRET_EXPIRY', '2023-11-30', false, '{applicationOAuthClientSecretExpiry,clientId}', '_notice_expiry',
-        'The application''s client secret expires: health() tells.');
+        'The application''s client secret expires: health() tells.', false);
 
 create table amzmp.destination (
     account_id bigint primary key,
@@ -112,7 +118,7 @@ comment on column amzmp.subscription.subscription_id is 'Amazon''s number of it.
 comment on column amzmp.subscription.subscribed_at is 'When it was made or first seen.';
 comment on column amzmp.subscription.checked_at is 'When it was last seen at Amazon.';
 comment on column amzmp.subscription.last_event_at is 'When the last notification came.';
-comment on column amzmp.subscription.events is 'How many came.';
+comment on column amzmp.subscription.events is 'How many came since it was made.';
 comment on column amzmp.subscription.trusted is 'Do we rely on it: one has come, and at the last look polling had found nothing unannounced? Then polling may be rarer.';
 comment on column amzmp.subscription.missed is 'What polling had found unannounced, at the last look.';
 
@@ -417,7 +423,8 @@ create function amzmp._subscription_active(s amzmp.subscription, id text) return
     as $$
     update amzmp.subscription x
        set state = 'active', state_reason = null, checked_at = now(), subscription_id = id,
-           subscribed_at = case when x.subscription_id = id then x.subscribed_at else now() end
+           subscribed_at = case when x.subscription_id = id then x.subscribed_at else now() end,
+           events = case when x.subscription_id = id then x.events else 0 end
      where x.account_id = s.account_id and x.type = s.type;
 $$;
 

@@ -70,12 +70,25 @@ select results_eq($$select subject, state, event_at, sent_at from amzmp.notifica
 select is(asked(:account_id), 'getOrder deleteMessageBatch', 'leads to the order');
 select is(n.payload #> '{OrderChangeNotification,Summary,DestinationPostalCode}', null, 'where the buyer lives is not kept')
   from amzmp.notification n where n.notification_id = 'n1';
+select is(amzmp._impersonal('{"a": [{"orderChangeNotification": {"summary": {"destinationPostalCode": "21335", "orderType": "X"}}}, 1], "BuyerInfo": {"x": 1}}'),
+    '{"a": [{"orderChangeNotification": {"summary": {"orderType": "X"}}}, 1]}', 'in whatever spelling');
 select take(:account_id, order_change('n1', '501-0000001-0000001', '2026-03-01T10:05:00Z'), order_change('n2', '501-0000001-0000001', '2026-03-01T10:04:00Z')) \g /dev/null
 select is((select count(*) from amzmp.request r where r.account_id = :account_id and r.operation = 'getOrder'), 1::bigint, 'once while that waits');
 select is(q.duplicates, 1::bigint, 'what comes twice is counted') from amzmp.queue q;
 select arrives(:account_id, an_order('501-0000001-0000001', 'UNSHIPPED', 10, jsonb_build_array(item('1', 'MUG', 1)))) \g /dev/null
 select is_empty(format($$select x.request_id from amzmp._render_noticed_order(array(select r from amzmp.request r
     where r.account_id = %s and r.operation = 'getOrder')) x$$, :account_id), 'an order that polling has brought meanwhile is not asked for');
+delete from amzmp.request where account_id = :account_id;
+-- an order that polling found first, and that is told of when it changes later
+insert into amzmp.orders (account_id, amazon_order_id, order_number, status, purchased_at, last_updated_at, imported_at)
+values (:account_id, '501-0000009-0000009', 'N9', 'UNSHIPPED', '2026-03-01 10:00Z', '2026-03-01 10:00Z', '2026-03-01 10:03Z');
+insert into amzmp.notification (account_id, notification_id, type, subject, sent_at, received_at)
+values (:account_id, 'late', 'ORDER_CHANGE', '501-0000009-0000009', '2026-03-02 09:00Z', '2026-03-02 09:01Z');
+select results_eq($$select by_notification, import_lag from amzmp.order_lag where amazon_order_id = '501-0000009-0000009'$$,
+    $$values (false, interval '3 minutes')$$, 'what is told later has no part in how long an order took');
+update amzmp.notification set sent_at = '2026-03-01 10:02Z', received_at = '2026-03-01 10:02:30Z' where notification_id = 'late';
+select results_eq($$select by_notification, import_lag from amzmp.order_lag where amazon_order_id = '501-0000009-0000009'$$,
+    $$values (true, interval '1 minute')$$, 'what was told before has');
 delete from amzmp.request where account_id = :account_id;
 select take(:account_id, order_change('n3', '501-0000001-0000001', '2026-03-01T10:10:00Z'), order_change('n4', '501-0000001-0000001', '2026-03-01T10:11:00Z')) \g /dev/null
 select results_eq($$select notification_id, state from amzmp.notification where notification_id in ('n3', 'n4') order by 1$$,
@@ -103,6 +116,27 @@ select results_eq($$select amzmp._open(p.client_secret, 'client_secret', 'applic
     p.generation from amzmp.application p$$, format($$values ('CANARY', timestamptz '2027-01-01Z', %s::bigint)$$, :generation + 1), 'a new client secret is stored');
 select results_eq($$select notification_id, state from amzmp.notification where notification_id in ('s1', 's2') order by 1$$,
     $$values ('s1', 'done'), ('s2', 'failed')$$, 'for the application that it is for');
+select is((select sum(jsonb_array_length(r.params -> 'entries')) from amzmp.request r where r.operation = 'deleteMessageBatch'), 1::bigint,
+    'one that could not be stored stays in the queue, because it is the only copy');
+select is((select state from amzmp.health() where check_name = 'new client secret orders'), 'error', 'and health() says so');
+select take(:account_id, '{"notificationType": "APPLICATION_OAUTH_CLIENT_NEW_SECRET", "payload": {"applicationOAuthClientNewSecret": {"clientId": "another",
+    "newClientSecret": "CANARY"}}, "notificationMetadata": {"notificationId": "s2"}}') \g /dev/null
+select is((select count(*) from amzmp.activity a where a.subject = 's2'), 1::bigint, 'that is told once, however often it comes');
+update amzmp.application set client_id = 'another';
+select take(:account_id, '{"notificationType": "APPLICATION_OAUTH_CLIENT_NEW_SECRET", "eventTime": "2026-03-02T00:00:00Z",
+    "payload": {"applicationOAuthClientNewSecret": {"clientId": "another", "newClientSecret": "CANARY-2"}},
+    "notificationMetadata": {"notificationId": "s2"}}') \g /dev/null
+select is(amzmp._open(p.client_secret, 'client_secret', 'application:' || p.application_id), 'CANARY-2', 'when that is mended it is stored')
+  from amzmp.application p;
+update amzmp.notification set event_at = '2026-03-02T00:00:00Z' where notification_id = 's2';
+select take(:account_id, '{"notificationType": "APPLICATION_OAUTH_CLIENT_NEW_SECRET", "eventTime": "2026-03-01T00:00:00Z",
+    "payload": {"applicationOAuthClientNewSecret": {"clientId": "another", "newClientSecret": "CANARY-1"}},
+    "notificationMetadata": {"notificationId": "s3"}}') \g /dev/null
+select is(amzmp._open(p.client_secret, 'client_secret', 'application:' || p.application_id), 'CANARY-2', 'an older one that comes late changes nothing')
+  from amzmp.application p;
+select is((select sum(jsonb_array_length(r.params -> 'entries')) from amzmp.request r where r.operation = 'deleteMessageBatch'), 3::bigint,
+    'both are deleted from the queue then');
+update amzmp.application set client_id = 'amzn1.application-oa2-client.orders';
 select is_empty($$select 1 from amzmp.notification n where n::text ~ 'CANARY' union all select 1 from amzmp.activity a where a::text ~ 'CANARY'$$,
     'and nowhere else');
 delete from amzmp.request where account_id = :account_id;
@@ -167,6 +201,17 @@ values (:account_id, 'GET_MERCHANT_LISTINGS_ALL_DATA', array[:'marketplace'], 'd
 select results_eq(format($$select type, missed from amzmp._silence(%s) order by 1$$, :account_id),
     $$values ('FEED_PROCESSING_FINISHED', 1::bigint), ('LISTINGS_ITEM_STATUS_CHANGE', 1), ('REPORT_PROCESSING_FINISHED', 1)$$,
     'silence is noticed for each kind, and what was announced is not counted');
+insert into amzmp.subscription (account_id, type, state, subscribed_at, events, last_event_at)
+values (:account_id, 'ANY_OFFER_CHANGED', 'active', now() - interval '11 days', 240, now() - interval '25 hours'),
+       (:account_id, 'PRICING_HEALTH', 'active', now() - interval '11 days', 240, now() - interval '23 hours'),
+       (:account_id, 'ACCOUNT_STATUS_CHANGED', 'active', now() - interval '11 days', 2, now() - interval '10 days'),
+       (:account_id, 'TRANSACTION_UPDATE', 'active', now() - interval '400 days', 20, now() - interval '200 days');
+select results_eq(format($$select type, usual from amzmp._quiet(%s)$$, :account_id), $$values ('ANY_OFFER_CHANGED', interval '59 min 45 s')$$,
+    'of what nothing else tells, silence is what lasts much longer than usual');
+select matches((select detail from amzmp.health() where check_name = 'notifications orders ANY_OFFER_CHANGED'), 'one came every 00:59:45', 'health() says how long');
+select set_eq(format($$select f.subject from (select jsonb_populate_record(null::amzmp.alarm, '{"account_id": %s}') as a) x, amzmp._alarm_silent_notifications(x.a) f$$, :account_id),
+    array['ANY_OFFER_CHANGED', 'FEED_PROCESSING_FINISHED', 'LISTINGS_ITEM_STATUS_CHANGE', 'REPORT_PROCESSING_FINISHED'], 'and the alarm tells of each kind');
+delete from amzmp.subscription where account_id = :account_id and events in (2, 20, 240);
 select amzmp._judge_subscriptions(:account_id) \g /dev/null
 select results_eq(format($$select s.type from amzmp.subscription s where s.account_id = %s and s.trusted$$, :account_id), $$values ('ORDER_CHANGE')$$,
     'and only who is not silent is trusted');
