@@ -99,8 +99,13 @@ for i in {1..18}; do
 	place_batch "$i"
 done
 seller "select amzmp.preview_orders('shop')" "call amzmp.wait('60 s')" >/dev/null
-is "$(sql "select state, orders, unknown_orders, to_send from amzmp.order_preview" "select count(*) from amzmp.orders")" $'done|270|270|270\n0' \
+is "$(sql "select state, orders, unknown_orders, to_import, to_send from amzmp.order_preview" "select count(*) from amzmp.orders")" $'done|270|270|270|270\n0' \
 	'what switching on would pull is counted first, and not pulled'
+seller "select amzmp.preview_orders('shop', now() + interval '1 hour')" "call amzmp.wait('60 s')" >/dev/null
+is "$(sql 'select state, orders, to_import, to_send from amzmp.order_preview')" 'done|270|0|0' 'with a later order_start none of them would come'
+seller "select amzmp.set('DE', 'order_fulfillment', 'amazon')" "select amzmp.preview_orders('shop')" "call amzmp.wait('60 s')" >/dev/null
+is "$(sql 'select state, orders, to_import, to_send from amzmp.order_preview')" 'done|270|0|0' 'nor where the channel wants only what Amazon ships'
+seller "select amzmp.set('DE', 'order_fulfillment', null)" >/dev/null
 control POST faults '{"operation": "searchOrders", "kind": "duplicate_page"}' >/dev/null
 # killed while pages are applied,
 hold 'lock table amzmp.parked_order in exclusive mode'
