@@ -115,7 +115,8 @@ as $$
             ), false, 'it is shipped, at least in part', 'Give the money back with amzmp.refund_order(account, amazon_order_id, …).'),
         (4, o.channel_id = 0, false, 'its marketplace is no channel', 'Create one with amzmp.create_channel(name, account, marketplace).'),
         (5, o.status is null or o.status in ('PENDING', 'PENDING_AVAILABILITY'), true, 'it is not paid yet', null),
-        (6, o.delivered_at is null and o.import_state = 'imported' and exists (
+        (6, o.delivered_at is null and o.import_state = 'imported'
+            and o.status = any (amzmp._setting_list(o.account_id, o.channel_id, 'order_statuses')) and exists (
                 select
                 from amzmp.order_hook as h
                 where (h.account_id, h.channel_id, h.kind) = (o.account_id, o.channel_id, 'delivery')

@@ -91,12 +91,17 @@ select results_eq($$select amazon_order_id, state, decided_by::text collate "def
     $$values ('781-0000001-0000001', 'queued', 'reject_unknown_item'), ('781-0000002-0000001', 'queued', 'reject_disabled_item'),
              ('781-0000003-0000001', 'queued', 'reject_short_stock')$$, 'each switch cancels its own kind, and nothing that is not to be sent by the merchant, whole');
 
+-- What Amazon may invent, or leave out of its list, can be handed over like any other.
+select lives_ok($$select amzmp.set('orders_DE', 'order_statuses', 'UNSHIPPED, INVOICE_UNCONFIRMED')$$, 'a status that only some countries have can be chosen');
+
 -- By channel: statuses handed over, and who ships.
 create function orders_test.take(account_id bigint, amazon_order_id text) returns text language sql as 'select amazon_order_id';
 grant execute on function orders_test.take(bigint, text) to orders_shop;
 select amzmp.set('orders_DE', 'order_statuses', 'PENDING, SHIPPED') \g /dev/null
 select amzmp.deliver_orders_to('orders_DE', 'orders_test.take(bigint, text)', run_as => 'orders_shop') \g /dev/null
 select work(:account_id) \g /dev/null
+select arrives(:account_id, an_order('782-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('7821', 'PEN', 1)))) \g /dev/null
+select is(amzmp.cancel_order('orders', '782-0000001-0000001'), 'queued', 'an order that is never to be handed over is cancelled without waiting for that');
 select set_eq($$select distinct status from amzmp.orders where import_state = 'delivered'$$, array['PENDING', 'SHIPPED'],
     'a channel''s own choice of statuses is handed over');
 select amzmp.set('orders_DE', 'order_fulfillment', 'merchant') \g /dev/null

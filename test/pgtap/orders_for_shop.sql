@@ -34,6 +34,12 @@ select amzmp.map_service('orders_DE', 'SECOND_DAY', 'ups') \g /dev/null
 select is((select s.carrier from amzmp.shop_order(:account_id, '501-0000001-0000001') s), 'ups', 'the channel''s goes first');
 select amzmp.map_service('orders_DE', 'SECOND_DAY', null) \g /dev/null
 select is((select s.carrier from amzmp.shop_order(:account_id, '501-0000001-0000001') s), 'dhl', 'and can be taken away');
+update amzmp.orders set purchased_at = now() where amazon_order_id = '501-0000001-0000001';
+select results_eq($$select service_level, carrier, method, mapped, open_orders from amzmp.service_method
+    where service_level in ('STANDARD', 'EXPEDITED', 'SECOND_DAY', 'NEXT_DAY') order by 1$$,
+    $$values ('EXPEDITED', null, null, false, 0::bigint), ('NEXT_DAY', null, null, false, 0), ('SECOND_DAY', 'dhl', 'express', true, 1),
+             ('STANDARD', null, null, false, 0)$$,
+    'the levels are listed with what they are mapped to');
 select throws_ok($$select amzmp.map_service('orders', '2nd day!', 'dhl')$$, 'AZ202', null, 'a level that is none is refused');
 
 -- taxes
