@@ -218,18 +218,57 @@ begin
 end
 $$;
 
+-- When an alarm is to be checked next. A run that comes a little early is that minute's all the same.
+create function amzmp._alarm_due_at(a amzmp.alarm, time_scale numeric)
+    returns timestamptz
+    language sql
+    stable
+    parallel safe
+begin atomic
+    select a.checked_at + (a.every - interval '10 s') / time_scale::float8;
+end;
+
+-- Which of these accounts have an alarm to be checked, or events that are too old.
+create function amzmp._due_watch_alarms(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    join amzmp.account as x on x.account_id = a.id
+    where exists (
+            select
+            from amzmp.alarm as l
+            where l.account_id = a.id
+                and l.enabled
+                and coalesce(amzmp._alarm_due_at(l, x.time_scale) <= now(), true)
+        )
+        or exists (
+            select
+            from amzmp.alarm_event as e
+            where e.account_id = a.id
+                and e.at < now() - amzmp._setting_interval(a.id, 0, 'alarm_retention')
+        );
+end
+$$;
+
 create function amzmp._flow_watch_alarms(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
 declare
     acc alias for $1;
-    scale float8 := (select x.time_scale::float8 from amzmp.account x where x.account_id = acc);
     keep interval := amzmp._setting_interval(acc, 0, 'alarm_retention');
 begin
-    -- a run that comes a little early is that minute's all the same
     perform amzmp._check_alarm(a) from amzmp.alarm a
-      where a.account_id = acc and a.enabled and (a.checked_at is null or a.checked_at + (a.every - interval '10 s') / scale <= now());
+       join amzmp.account x on x.account_id = a.account_id
+      where a.account_id = acc and a.enabled and coalesce(amzmp._alarm_due_at(a, x.time_scale) <= now(), true);
     delete from amzmp.alarm_delivery d using amzmp.alarm_event e
      where e.account_id = acc and e.at < now() - keep and d.account_id = acc and d.alarm_event_id = e.alarm_event_id;
     delete from amzmp.alarm_event e where e.account_id = acc and e.at < now() - keep;

@@ -85,6 +85,40 @@ begin atomic
             or c.state = 'cancelled' and c.told in ('nothing', 'requested') and c.cancelled_at > now() - interval '30 days');
 end;
 
+-- Which of these accounts have a cancellation under way, or one that the shop's function was not told of.
+create function amzmp._due_get_cancel_orders(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (
+            select
+            from amzmp.cancellation as c
+            where c.account_id = a.id
+                and c.state in ('waiting', 'accepted', 'unknown')
+        )
+        or exists (
+            select
+            from amzmp.order_hook as h
+            where h.account_id = a.id
+                and h.kind = 'cancellation'
+        ) and exists (
+            select
+            from amzmp.cancellation as c
+            where c.account_id = a.id
+                and (c.state = 'requested' and c.told = 'nothing'
+                    or c.state = 'cancelled' and c.told in ('nothing', 'requested') and c.cancelled_at > now() - interval '30 days')
+        );
+end
+$$;
+
 /*
  * The flow: what was not told, waiting ones that may go on, and orders whose cancellation is not seen for half an hour.
  */

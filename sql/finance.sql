@@ -171,6 +171,29 @@ $$;
 select amzmp._expose('amzmp._fetch_transactions(text, text)', 'amzmp_operator',
     'Reads now what Amazon has booked for an order. Returns the id of the request.');
 
+-- Of which of these accounts Amazon may have booked something. Who has no order here is asked about once a day: there are fees.
+create function amzmp._due_get_transactions(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.orders as o where o.account_id = a.id)
+        or not exists (
+            select
+            from amzmp.finance_cursor as c
+            where c.account_id = a.id
+                and c.watermark > amzmp._now(a.id) - interval '1 day'
+        );
+end
+$$;
+
 create function amzmp._flow_get_transactions(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql

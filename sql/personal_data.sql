@@ -184,6 +184,31 @@ begin
 end
 $$;
 
+-- Which of these accounts hold data of buyers, whether it is past its time or not.
+create function amzmp._due_purge_personal_data(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.order_buyer as b where b.account_id = a.id)
+        or exists (select from amzmp.parked_order as p where p.account_id = a.id)
+        or exists (select from amzmp._personal_reports(a.id))
+        or exists (
+            select
+            from amzmp.request_log as l
+            where l.account_id = a.id
+                and (l.sent_body is not null or l.answer_body is not null)
+        );
+end
+$$;
+
 create function amzmp._flow_purge_personal_data(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql

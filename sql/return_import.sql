@@ -108,6 +108,40 @@ set handler = '_apply_returns'
 where name in ('GET_FLAT_FILE_RETURNS_DATA_BY_RETURN_DATE', 'GET_CSV_MFN_PRIME_RETURNS_REPORT',
     'GET_FBA_FULFILLMENT_CUSTOMER_RETURNS_DATA');
 
+-- Which of these accounts may have returns: those that wait for the shop, and those of whom a report is due. Who has no order
+-- here is asked about once a day, because buyers may still return what was sold before.
+create function amzmp._due_get_refund_orders(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    join amzmp.account as x on x.account_id = a.id
+    where exists (
+            select
+            from amzmp.return_item as r
+            where r.account_id = a.id
+                and r.state = 'new'
+                and (not r.late or r.accepted_by is not null)
+        )
+        or exists (select from amzmp.orders as o where o.account_id = a.id)
+        or not exists (
+            select
+            from amzmp.report as r
+            join amzmp.report_type as t on t.name = r.type
+            where r.account_id = a.id
+                and t.handler = '_apply_returns'
+                and r.requested_at > now() - interval '1 day' / x.time_scale::float8
+        );
+end
+$$;
+
 /*
  * The flow. A report covers the last weeks, the first one all that the setting refund_start or Amazon's longest range (60 days)
  * lets. It reaches to its own making, so that no clock matters.

@@ -238,6 +238,34 @@ set build_function = '_build_fulfillments',
     end_function = '_end_fulfillments'
 where name = 'POST_ORDER_FULFILLMENT_DATA';
 
+-- Which of these accounts have a package that is not told yet, or a row of a shipment table that waits.
+create function amzmp._due_send_update_orders(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (
+            select
+            from amzmp.shipment as s
+            where s.account_id = a.id
+                and s.state in ('held', 'verifying', 'checking', 'queued')
+        )
+        or exists (
+            select
+            from amzmp.shipment_row as r
+            where r.account_id = a.id
+                and r.state in ('held', 'foreign')
+        );
+end
+$$;
+
 create function amzmp._flow_send_update_orders(account_id bigint, channel_id bigint, flow_run_id bigint)
     returns void
     language plpgsql

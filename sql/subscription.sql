@@ -442,6 +442,31 @@ $$;
 
 /* ---- the backstop ---- */
 
+-- Which of these accounts are told by Amazon, or have old notifications to be removed.
+create function amzmp._due_watch_notifications(account_ids bigint[])
+    returns table (account_id bigint, channel_id bigint)
+    language plpgsql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select a.id, 0::bigint
+    from unnest(account_ids) as a (id)
+    where exists (select from amzmp.destination as d where d.account_id = a.id)
+        or exists (select from amzmp.subscription as s where s.account_id = a.id)
+        or exists (
+            select
+            from amzmp.queue as q
+            where q.account_id = a.id
+                and not exists (select from amzmp.request as r where r.account_id = q.account_id and r.operation = 'receiveMessage')
+        )
+        or exists (select from amzmp.notification as n where n.account_id = a.id and n.received_at < now() - interval '14 days');
+end
+$$;
+
 create function amzmp._flow_watch_notifications(account_id bigint, channel_id bigint, flow_run_id bigint) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$

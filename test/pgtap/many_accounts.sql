@@ -69,6 +69,40 @@ select results_eq($$
     'who has work gets a task of his own');
 delete from amzmp.task;
 
+-- Flows that somebody has to switch on are as cheap, where nothing is due: each has its place in one account of the sixty.
+create temporary table asked as
+select x.flow, x.i from (values ('send_update_orders', 3), ('get_cancel_orders', 13), ('get_refund_orders', 23), ('get_transactions', 33),
+                                ('watch_notifications', 43), ('watch_alarms', 53), ('purge_personal_data', 55)) x (flow, i);
+update amzmp.account_flow f set enabled = true from asked x where f.flow = x.flow and f.channel_id = 0;
+-- who sells nothing here is asked about once a day
+insert into amzmp.finance_cursor (account_id, watermark) select account_id, now() - interval '2 hours' from many;
+insert into amzmp.report (account_id, type, marketplace_ids, state, requested_at, ended_at)
+select account_id, 'GET_FLAT_FILE_RETURNS_DATA_BY_RETURN_DATE', '{}', 'applied', now() - interval '2 minutes', now() from many;
+select calls_of_turn(x.flow, 60) from asked x \g /dev/null
+select is_empty($$select t.subject from amzmp.task t where t.kind = 'flow'$$, 'what was switched on costs nothing either while nothing is due');
+select is(calls_of_turn(x.flow, 60), calls_of_turn(x.flow, 1), format('%s: sixty idle accounts cost as many calls as one', x.flow))
+  from asked x where x.flow not in ('watch_alarms', 'get_transactions', 'purge_personal_data');
+create function acc(of bigint) returns bigint language sql as $$select account_id from many where i = of$$;
+insert into amzmp.shipment_row (account_id, source_id, row_key, order_reference, state) values (acc(3), 1, '1', 'X', 'held');
+insert into amzmp.cancellation (account_id, amazon_order_id, state, requested_by) values (acc(13), '1', 'waiting', 'shop'), (acc(14), '1', 'requested', 'buyer');
+insert into amzmp.return_item (account_id, return_key, returned_to, amazon_order_id, quantity) values (acc(23), 'r', 'merchant', '1', 1);
+update amzmp.finance_cursor set watermark = now() - interval '25 hours' where account_id = acc(33);
+insert into amzmp.destination (account_id, resource, name) values (acc(43), '{}', 'd');
+insert into amzmp.alarm (account_id, alarm, preset, threshold, every, level, message, set_by, checked_at)
+values (acc(53), 'brake', 'brake', 1, '1 hour', 'error', 'held', 'me', now() - interval '1 hour'), (acc(54), 'brake', 'brake', 1, '1 hour', 'error', 'held', 'me', now());
+insert into amzmp.order_buyer (account_id, amazon_order_id, raw) values (acc(55), '1', '');
+select calls_of_turn(x.flow, 60) from asked x \g /dev/null
+select set_eq($$select split_part(t.subject, '/', 1), m.i from amzmp.task t join many m using (account_id) where t.kind = 'flow'$$,
+    $$select flow, i from asked$$, 'and where something is, it is found');
+delete from amzmp.task;
+insert into amzmp.orders (account_id, amazon_order_id, order_number, status, purchased_at, last_updated_at)
+values (acc(17), '1', '1', 'SHIPPED', now(), now());
+select calls_of_turn(x.flow, 60) from asked x where x.flow in ('get_refund_orders', 'get_transactions') \g /dev/null
+select set_eq($$select split_part(t.subject, '/', 1), m.i from amzmp.task t join many m using (account_id) where t.kind = 'flow'$$,
+    $$values ('get_refund_orders', 17), ('get_refund_orders', 23), ('get_transactions', 17), ('get_transactions', 33)$$,
+    'who sells is asked about each time');
+delete from amzmp.task;
+
 -- A function that fails must not stop a flow.
 create function amzmp._due_rescan_broken(account_ids bigint[]) returns table (account_id bigint, channel_id bigint)
     language plpgsql as $$begin raise exception 'broken'; end$$;
