@@ -78,6 +78,8 @@ values
         'Whether the taxes on items that Amazon states are booked, where no tax rule says so for the country and region.'),
     (true, 'import_shipping_tax', 'both', 'boolean', 'Book taxes on shipping', 'true', null,
         'Whether the taxes on shipping that Amazon states are booked, where no tax rule says so for the country and region.'),
+    (true, 'import_collected_tax', 'both', 'boolean', 'Book taxes that Amazon collects', 'true', null,
+        'Whether taxes are booked that Amazon itself withholds and pays for the seller, as it does in most states of the US and for imports into the EU and the UK. Off, they are left out whatever the tax rules say; Amazon tells it with each line.'),
     (true, 'create_region', 'both', 'boolean', 'New regions', 'false', null,
         'For delivery functions: make a region that the shop does not know, instead of leaving it to default_region.'),
     (true, 'default_region', 'both', 'text', 'Region where there is none', '""', null,
@@ -200,6 +202,19 @@ begin
 end
 $$;
 
+-- The lines of an order whose taxes Amazon withholds and pays itself, as the order says. None once personal data is removed,
+-- and the order as it came with it.
+create function amzmp._lines_taxed_by_amazon(account_id bigint, amazon_order_id text) returns text[]
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+    select coalesce(array_agg(i.id), '{}')
+    from amzmp.order_buyer b
+    cross join lateral amzmp._rows(amzmp._open(b.raw, 'order', b.account_id || '/' || b.amazon_order_id), 'orderItems') as o (items text)
+    cross join lateral amzmp._rows(o.items, 'orderItemId', 'tax.taxCollections[model=MARKETPLACE_FACILITATOR].model')
+        as i (id text, collected boolean)
+    where b.account_id = $1 and b.amazon_order_id = $2 and i.collected;
+$$;
+
 create function amzmp._shop_order(account_id bigint, amazon_order_id text)
     returns table (order_number text, source text, store text, payment_method text, customer_mode text, customer text,
         bill_to_customer boolean, carrier text, shipping_method text, service_level text, status text, fulfilled_by text,
@@ -211,6 +226,7 @@ declare
     acc alias for $1;
     o amzmp.orders;
     booked record;
+    collected text[];
 begin
     select x.* into o from amzmp.orders x
      where x.account_id = acc and x.amazon_order_id = $2 and amzmp._may_see(acc, amzmp._caller());
@@ -218,6 +234,7 @@ begin
         return;
     end if;
     select * into booked from amzmp._tax_booked(o);
+    collected := amzmp._lines_taxed_by_amazon(acc, o.amazon_order_id);
     return query
         select o.order_number, amzmp._setting_text(acc, o.channel_id, 'order_source'), amzmp._setting_text(acc, o.channel_id, 'order_store'),
                amzmp._setting_text(acc, o.channel_id, 'payment_method'), c.mode,
@@ -231,14 +248,17 @@ begin
                  where m.account_id = acc and m.channel_id in (o.channel_id, 0) and m.service_level = o.service_level
                  order by m.channel_id desc limit 1) as s on true
          cross join lateral (
-                select sum(x.item_tax) filter (where booked.items) as on_items,
-                       sum(x.shipping_tax) filter (where booked.shipping) as on_shipping,
+                select sum(x.item_tax) filter (where booked.items and k.ours) as on_items,
+                       sum(x.shipping_tax) filter (where booked.shipping and k.ours) as on_shipping,
                        jsonb_agg(jsonb_build_object('order_item_id', x.order_item_id, 'sku', x.shop_sku, 'amazon_sku', x.sku, 'title', x.title,
                            'quantity', x.quantity_ordered, 'unit_price', x.unit_price, 'item_price', x.item_price,
-                           'item_tax', case when booked.items then x.item_tax end, 'shipping_price', x.shipping_price,
-                           'shipping_tax', case when booked.shipping then x.shipping_tax end, 'discount', x.discount,
-                           'total', x.total) order by x.position) as items
+                           'item_tax', case when booked.items and k.ours then x.item_tax end, 'shipping_price', x.shipping_price,
+                           'shipping_tax', case when booked.shipping and k.ours then x.shipping_tax end, 'discount', x.discount,
+                           'total', x.total, 'tax_collected_by_amazon', x.order_item_id = any (collected)) order by x.position) as items
                   from amzmp.order_item x
+                 cross join lateral (
+                        select x.order_item_id <> all (collected)
+                               or amzmp._setting_bool(acc, o.channel_id, 'import_collected_tax') as ours) as k
                  where x.account_id = acc and x.amazon_order_id = o.amazon_order_id) as i;
 end
 $$;

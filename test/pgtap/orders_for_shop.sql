@@ -51,6 +51,17 @@ select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_
     $$values (4.00, null::numeric)$$, 'that of the region goes first');
 select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_order(%s, '501-0000002-0000002')$$, :account_id),
     $$values (null::numeric, null::numeric)$$, 'what replaces an order is not taxed again');
+
+-- what Amazon withholds itself
+select arrives(:account_id, an_order('501-0000003-0000003', 'UNSHIPPED', 0, jsonb_build_array(item('13', 'MUG', 1, 0, 1),
+    item('14', 'HAT', 1, 0, 1, '{"tax": {"taxCollections": [{"model": "MARKETPLACE_FACILITATOR", "responsibleParty": "Amazon"}]}}')), address('Niedersachsen'))) \g /dev/null
+select amzmp.set_tax_rule('orders', 'DE', 'Niedersachsen', true, true) \g /dev/null
+select results_eq(format($$select tax_on_items, tax_on_shipping, items @> '[{"order_item_id": "14", "tax_collected_by_amazon": true, "item_tax": 4.00}]',
+    items @> '[{"order_item_id": "13", "tax_collected_by_amazon": false}]' from amzmp.shop_order(%s, '501-0000003-0000003')$$, :account_id),
+    $$values (8.00, 1.50, true, true)$$, 'whose taxes Amazon collects is told with each line');
+select amzmp.set('orders', 'import_collected_tax', 'false') \g /dev/null
+select results_eq(format($$select tax_on_items, tax_on_shipping, items @> '[{"order_item_id": "14", "item_tax": null, "shipping_tax": null}]'
+    from amzmp.shop_order(%s, '501-0000003-0000003')$$, :account_id), $$values (4.00, 0.75, true)$$, 'and those are left out where the shop does not book them');
 select throws_ok($$select amzmp.set_tax_rule('orders', 'XX', null, true, true)$$, 'AZ202', null, 'a country without a marketplace is refused');
 
 -- addresses
@@ -92,7 +103,7 @@ grant execute on function orders_test.take(bigint, text), orders_test.bill(bigin
 select amzmp.follow_up_with('orders_DE', 'orders_test.bill(bigint, text)', run_as => 'orders_shop'),
        amzmp.deliver_orders_to('orders_DE', 'orders_test.take(bigint, text)', run_as => 'orders_shop') \g /dev/null
 select work(:account_id) \g /dev/null
-select results_eq('select amazon_order_id from orders_test.invoice order by 1', array['501-0000001-0000001', '501-0000002-0000002'],
+select results_eq('select amazon_order_id from orders_test.invoice order by 1', array['501-0000001-0000001', '501-0000002-0000002', '501-0000003-0000003'],
     'each order is followed up, once the shop has it');
 select arrives(:account_id, an_order('502-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('21', 'MUG', 1, 0, 1)), address('Bayern'))) \g /dev/null
 select results_eq($$select import_state, followed_up_at is null, follow_up_failure from amzmp.orders where amazon_order_id like '502-%'$$,
@@ -101,7 +112,7 @@ select is((select count(*) from orders_test.invoice i where i.amazon_order_id li
 set local orders_test.printer = 'on';
 select is(amzmp.follow_up('orders_DE'), 1, 'it is tried again on demand');
 select work(:account_id) \g /dev/null
-select is((select count(*) from orders_test.invoice), 3::bigint, 'and then done');
+select is((select count(*) from orders_test.invoice), 4::bigint, 'and then done');
 select is(amzmp.follow_up('orders_DE', '{501-0000001-0000001}'), 0, 'never twice');
 
 select * from finish();
