@@ -28,12 +28,12 @@ comment on table amzmp.order_preview is 'What switching the orders on would pull
 comment on column amzmp.order_preview.account_id is 'The account.';
 comment on column amzmp.order_preview.preview_id is 'Number of the preview.';
 comment on column amzmp.order_preview.since is 'Orders that changed since then were counted.';
-comment on column amzmp.order_preview.placed_since is 'Orders placed earlier would not be imported: order_start, or the time that was asked about. Null: all would be.';
+comment on column amzmp.order_preview.placed_since is 'Orders placed earlier would not be imported: order_start, or the time that was asked about. Null: only those that are over.';
 comment on column amzmp.order_preview.state is 'running; done; failed (see reason).';
 comment on column amzmp.order_preview.reason is 'Why it failed.';
 comment on column amzmp.order_preview.orders is 'Orders that Amazon has.';
 comment on column amzmp.order_preview.unknown_orders is 'Those of them that are not imported yet.';
-comment on column amzmp.order_preview.to_import is 'Those of them that would be imported: placed since placed_since, and shipped by whom order_fulfillment says.';
+comment on column amzmp.order_preview.to_import is 'Those of them that would be imported: not here yet, not left out by placed_since, and shipped by whom order_fulfillment says.';
 comment on column amzmp.order_preview.to_send is 'Those that would be imported and wait for dispatch by the merchant: finish them before, or they are worked on twice.';
 comment on column amzmp.order_preview.statuses is 'How many in each status.';
 comment on column amzmp.order_preview.oldest is 'When the oldest of them was placed.';
@@ -115,11 +115,14 @@ create function amzmp._count_preview(account_id bigint, preview_id bigint, docs 
           from jsonb_array_elements(amzmp._array(docs)) as d
           left join amzmp.orders o on o.account_id = _count_preview.account_id and o.amazon_order_id = d ->> 'orderId'
     ), side as (
-        select w.place, upper(amzmp._setting_text(_count_preview.account_id, coalesce(c.channel_id, 0), 'order_fulfillment')) as wanted
+        select w.place, upper(amzmp._setting_text(_count_preview.account_id, coalesce(c.channel_id, 0), 'order_fulfillment')) as wanted,
+               c.created_at - amzmp._setting_interval(_count_preview.account_id, 0, 'order_look_back') as since
           from (select distinct a.place from arrived a) as w
           left join amzmp.channel c on c.account_id = _count_preview.account_id and c.marketplace_id = w.place
     ), page as materialized (
-        select a.*, not a.known and (v.placed_since is null or a.created >= v.placed_since)
+        select a.*, not a.known
+                    and (a.created >= coalesce(v.placed_since, s.since, '-infinity')
+                         or v.placed_since is null and a.status not in ('SHIPPED', 'CANCELLED', 'UNFULFILLABLE'))
                     and s.wanted in ('ALL', coalesce(a.side, s.wanted)) as comes
           from arrived a
           join side s on s.place is not distinct from a.place

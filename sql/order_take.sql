@@ -10,7 +10,8 @@
 
 /*
  * The orders of one answer that the account wants. What is older than order_start, fulfilled by the other side, or
- * here already in that version is left out; force keeps the same version too.
+ * here already in that version is left out; force keeps the same version too. Without order_start, what was placed before the
+ * channel was here and is over is left out as well: another system has sent it and taken its stock, whatever changes of it now.
  */
 create function amzmp._wanted_orders(account_id bigint, docs text, complete boolean, force boolean) returns amzmp.arrived_order[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -24,7 +25,8 @@ declare
     forced alias for $4;
     wanted amzmp.arrived_order[];
     malformed bigint;
-    earliest timestamptz := coalesce(amzmp._setting_timestamp(acc, 0, 'order_start'), '-infinity');
+    start constant timestamptz := amzmp._setting_timestamp(acc, 0, 'order_start');
+    look_back constant interval := amzmp._setting_interval(acc, 0, 'order_look_back');
 begin
     with arrived as materialized (
         select a, coalesce(a.amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$', false) and a.last_updated_at is not null
@@ -32,7 +34,8 @@ begin
           from amzmp._read_orders(docs, is_complete) as a
     ), side as materialized (
         -- who ships what each channel wants
-        select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted
+        select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted,
+               coalesce(start, c.created_at - look_back, '-infinity') as since
           from (select distinct (r.a).marketplace_id as place from arrived r) as p
           left join amzmp.channel c on c.account_id = acc and c.marketplace_id = p.place
     ), newest as (
@@ -47,7 +50,9 @@ begin
                     select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
                      where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
              where (o.amazon_order_id is not null or forced
-                    or (u.a).purchased_at >= earliest and (s.wanted is null or coalesce((u.a).fulfilled_by, s.wanted) = s.wanted))
+                    or ((u.a).purchased_at >= s.since
+                        or start is null and coalesce((u.a).status, '') not in ('SHIPPED', 'CANCELLED', 'UNFULFILLABLE'))
+                       and (s.wanted is null or coalesce((u.a).fulfilled_by, s.wanted) = s.wanted))
                and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
                     or u.updated = o.last_updated_at and is_complete and not o.complete)),
            (select count(*) from arrived r where not r.usable)

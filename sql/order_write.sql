@@ -122,14 +122,19 @@ begin
     ), channel as materialized (
         select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
                amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_business') as business_prefix,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_prime') as prime_prefix,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_amazon') as amazon_prefix
           from (select distinct a.marketplace_id from arrived a) as d
           left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
           left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
     ), numbered as materialized (
         select a.*, coalesce(l.channel_id, 0) as channel_id,
-               coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
-                                                            a.fulfilled_by)) as number
+               coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code,
+                    coalesce(case when 'AMAZON_BUSINESS' = any (a.programs) then l.business_prefix end,
+                             case when 'PRIME' = any (a.programs) then l.prime_prefix end,
+                             case when a.fulfilled_by = 'AMAZON' then l.amazon_prefix end, l.prefix), a.fulfilled_by)) as number
           from arrived a
           left join channel l on l.marketplace_id is not distinct from a.marketplace_id
     ), taken as materialized (

@@ -135,7 +135,7 @@ values
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, choices, description)
 values
     (true, 'order_start', 'account', 'timestamp', 'Orders from', null, null, null, null,
-        'Orders placed earlier are not imported. Without it, the first run looks back for order_look_back and everything that it finds is imported.'),
+        'Orders placed earlier are not imported. Without it, the first run looks back for order_look_back and imports what has changed since, but for orders placed before and shipped or cancelled by now.'),
     (true, 'order_look_back', 'account', 'interval', 'First look-back', '"12:00:00"', 0, 2592000, null,
         'How far the very first run looks back. Later ones go on where the last one ended.'),
     (true, 'order_overlap', 'account', 'interval', 'Overlap', '"00:10:00"', 120, 86400, null,
@@ -151,6 +151,12 @@ values
         'How the shop''s order number is made. Placeholders: {amazon_id}, its three blocks {n1} {n2} {n3}, {prefix}, {marketplace}, {fulfillment}, a running {number}. Example: AMZ-{n1}{n3}{n2}.'),
     (true, 'order_number_prefix', 'both', 'text', 'Order number prefix', '""', null, null, null,
         'What {prefix} stands for in order_number_format.'),
+    (true, 'order_number_prefix_business', 'both', 'text', 'Prefix of businesses'' orders', null, null, null, null,
+        'What {prefix} stands for in orders of businesses (Amazon Business). Not set: as for others.'),
+    (true, 'order_number_prefix_prime', 'both', 'text', 'Prefix of Prime orders', null, null, null, null,
+        'What {prefix} stands for in Prime orders that are none of a business. Not set: as for others.'),
+    (true, 'order_number_prefix_amazon', 'both', 'text', 'Prefix of orders that Amazon ships', null, null, null, null,
+        'What {prefix} stands for in orders that Amazon ships and that are neither. Not set: as for others.'),
     (true, 'use_neighborhood', 'account', 'boolean', 'Neighborhood required', 'false', null, null, null,
         'For delivery functions: must an address name its district or neighborhood?'),
     (true, 'address_per_channel', 'account', 'boolean', 'Addresses by channel', 'false', null, null, null,

@@ -90,6 +90,7 @@ becomes "select count(*) from shop.told where amazon_order_id = '$own' and event
 poll
 is "$(sql "select count(*) from shop.told")" 2 'each once'
 
+seller "select amzmp.set('shop', 'order_start', '2020-01-01T00:00:00Z')" >/dev/null
 fba=$(place '{"ago": 900000, "status": "SHIPPED", "fulfilled_by": "AMAZON", "items": [{"sku": "S-2", "quantity": 1}]}')
 seller "select amzmp.fetch_order('shop', '$fba')" >/dev/null
 becomes "$(told "$fba")" 'shipped, delivered' 'an order that Amazon ships is taken for delivered when its time has passed'

@@ -112,6 +112,19 @@ select arrives(:account_id, an_order('779-0000002-0000002', 'UNSHIPPED', 1, json
 select results_eq($$select amazon_order_id from amzmp.orders where amazon_order_id like '779%'$$, array['779-0000002-0000002'],
     'and its own choice of who ships');
 
+select amzmp.set('orders_DE', 'order_fulfillment', null) \g /dev/null
+
+-- Without order_start, what was placed before the channel was here comes in while somebody has to do something about it.
+select amzmp.set('orders', 'order_start', null) \g /dev/null
+select arrives(:account_id, an_order(format('783-000000%s-0000001', v.n), v.status, 1, jsonb_build_array(item('783' || v.n, 'PEN', 1)), v.extra))
+  from (values (1, 'SHIPPED', '{}'::jsonb), (2, 'CANCELLED', '{}'), (3, 'UNFULFILLABLE', '{}'), (4, 'PENDING', '{}'), (5, 'UNSHIPPED', '{}'),
+               (6, 'SHIPPED', jsonb_build_object('createdTime', to_char(now() at time zone 'UTC' - interval '11 hours', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))) as v (n, status, extra) \g /dev/null
+select results_eq($$select substr(amazon_order_id, 11, 1), status from amzmp.orders where amazon_order_id ~ '^783' order by 1$$,
+    $$values ('4', 'PENDING'), ('5', 'UNSHIPPED'), ('6', 'SHIPPED')$$, 'what was over before that moves no stock and is not handed over');
+select arrives(:account_id, an_order('783-0000005-0000001', 'SHIPPED', 2, jsonb_build_array(item('7835', 'PEN', 1)))) \g /dev/null
+select is(o.status, 'SHIPPED', 'what came in is followed to its end') from amzmp.orders o where o.amazon_order_id = '783-0000005-0000001';
+select amzmp.set('orders', 'order_start', '2026-01-01T00:00:00Z') \g /dev/null
+
 -- Documented numbers.
 select is(amzmp.format_order_number('403-1234567-8765432', v.format, v.marketplace, v.prefix, v.side, 1100001), v.number, v.format)
   from (values ('', null, null, null, '403-1234567-8765432'),
@@ -127,6 +140,14 @@ select amzmp.set('orders_DE', 'order_number_format', '{marketplace}-{number}') \
 select arrives(:account_id, an_order('780-0000001-0000001', 'PENDING', 1, jsonb_build_array(item('7801', 'PEN', 1)))) \g /dev/null
 select arrives(:account_id, an_order('780-0000001-0000001', 'UNSHIPPED', 2, jsonb_build_array(item('7801', 'PEN', 1)))) \g /dev/null
 select matches(o.order_number, '^DE-11\d{5}$', 'a running number is given once') from amzmp.orders o where o.amazon_order_id = '780-0000001-0000001';
+
+select amzmp.set('orders_DE', 'order_number_format', '{prefix}{n1}'), amzmp.set('orders', 'order_number_prefix', 'O-'), amzmp.set('orders', 'order_number_prefix_business', 'B-'),
+    amzmp.set('orders_DE', 'order_number_prefix_prime', 'P-'), amzmp.set('orders', 'order_number_prefix_amazon', 'A-') \g /dev/null
+select arrives(:account_id, an_order(v.n || '-0000001-0000001', 'PENDING', 1, jsonb_build_array(item(v.n, 'PEN', 1)), jsonb_build_object('programs', v.programs,
+        'fulfillment', jsonb_build_object('fulfillmentStatus', 'PENDING', 'fulfilledBy', v.side))))
+  from (values ('791', '[]'::jsonb, 'MERCHANT'), ('792', '["PRIME", "AMAZON_BUSINESS"]', 'AMAZON'), ('793', '["PRIME"]', 'MERCHANT'), ('794', '[]', 'AMAZON')) as v (n, programs, side) \g /dev/null
+select results_eq($$select order_number from amzmp.orders where amazon_order_id ~ '^79' order by amazon_order_id$$, array['O-791', 'B-792', 'P-793', 'A-794'],
+    'ordinary orders, those of businesses, Prime orders and Amazon''s own have their prefixes');
 
 -- Items by ASIN.
 select amzmp.set('orders', 'item_key', 'asin') \g /dev/null

@@ -12,7 +12,9 @@ grant execute on all functions in schema orders_test to public;
 
 /* ---- the poll: window, pages, watermark ---- */
 
+select amzmp.set('orders', 'order_start', null) \g /dev/null
 select amzmp._flow_get_orders(:account_id, 0, 1) \g /dev/null
+select amzmp.set('orders', 'order_start', '2026-01-01T00:00:00Z') \g /dev/null
 select is(r.params - 'lastUpdatedAfter', '{"includedData": ["FULFILLMENT", "PROCEEDS", "CANCELLATION", "PACKAGES", "BUYER", "RECIPIENT", "TAX",
     "PAYMENT", "PROMOTION", "EXPENSE", "FULFILLMENT_ORDERS"], "marketplaceIds": ["A1PA6795UKMFR9"],
     "maxResultsPerPage": 100}'::jsonb, 'the poll asks for all data of the active marketplaces')
