@@ -34,7 +34,7 @@ typedef struct JsonNodes
 	JsonNode *node; /* palloc'd; node 0 is the whole document */
 } JsonNodes;
 
-/* False, and nothing to free, when the text is no JSON. */
+/* False, and nothing to free, when the text is no JSON, or nested too deeply for jsonb. */
 extern bool json_nodes_read(JsonNodes *nodes, const char *text, int length);
 
 /* The node of an object's member, or 0. Of members with the same name the first counts. */
@@ -42,6 +42,9 @@ extern uint32 json_nodes_member(const JsonNodes *nodes, uint32 object, const cha
 
 /* What stands in a string, without quotes and escapes, palloc'd and ended by a zero; `length` may be NULL. */
 extern char *json_nodes_string(const JsonNodes *nodes, uint32 string, int *length);
+
+/* The same, but NULL instead of an error when an escape in it stands for no character. */
+extern char *json_nodes_try_string(const JsonNodes *nodes, uint32 string, int *length);
 
 /* The bytes of a value as they stand in the text. */
 #define json_nodes_bytes(nodes, number)  ((nodes)->text + (nodes)->node[number].start)

@@ -87,7 +87,7 @@ comment on function amzmp._spapi_request(text, text, jsonb, text) is 'The reques
 
 create function amzmp._spapi_judge(fault text, status integer, headers text[], body bytea, out verdict text,
         out code text, out message text, out details text, out request_id text, out rate float8, out answer text,
-        out answer_error text)
+        out answer_error text, out next_token text)
     returns record
     language c volatile strict parallel unsafe set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'amzmp_spapi_judge';

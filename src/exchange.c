@@ -19,13 +19,13 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
-#include "mb/pg_wchar.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "exchange.h"
 #include "json.h"
+#include "json_check.h"
 #include "lwa.h"
 #include "spapi.h"
 #include "sqs.h"
@@ -66,6 +66,7 @@ typedef struct Settlement
 	int64 account_id;
 	OutboxAnswer answer;
 	OutboxDelay delay;
+	HttpAnswer *came; /* whose body the answer's is, kept until it is written */
 } Settlement;
 
 typedef struct Batch
@@ -361,27 +362,19 @@ token_arrived(const Exchange *exchange, const HttpAnswer *answer)
  */
 
 /*
- * The body as JSON text that the database will accept, NULL when empty; *bad is set when it is something else. On the
- * way, the token of the next page: whoever applies a page of orders shall not have to begin for it to be asked for.
+ * The body as JSON text that the database will accept, NULL when empty; *bad is set when it is something else. It stays
+ * where it arrived: a page of orders is large, and is copied often enough on its way into the table.
+ * By the way, the token of the next page: whoever applies a page of orders shall not have to begin for it to be asked for.
  */
 static const char *
-body_text(const HttpAnswer *answer, bool *bad, const char **next_token)
+body_text(const HttpAnswer *answer, bool *bad, char **next_token)
 {
-	char why[160];
-	const char *token;
-	JsonDoc *doc;
-
 	*bad = false;
 	*next_token = NULL;
 	if (answer->body_length == 0)
 		return NULL;
-	doc = json_doc_parse(answer->body, answer->body_length, why);
-	if (doc == NULL || !pg_verify_mbstr(PG_UTF8, answer->body, answer->body_length, true))
-		*bad = true;
-	else if ((token = json_doc_text(doc, PATH("pagination", "nextToken"))) != NULL && *token != '\0')
-		*next_token = pstrdup(token);
-	json_doc_free(doc);
-	return *bad ? NULL : pnstrdup(answer->body, answer->body_length);
+	*bad = json_check(answer->body, answer->body_length, next_token) != NULL;
+	return *bad ? NULL : answer->body;
 }
 
 static void
@@ -460,7 +453,7 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 	bool attempts_left = exchange->attempt < exchange->max_attempts;
 	bool bad_body = false;
 	bool has_body = answer->fault == HTTP_OK && !exchange->lane.tells_people;
-	const char *next_token = NULL;
+	char *next_token = NULL;
 	const char *body = has_body ? body_text(answer, &bad_body, &next_token) : NULL;
 	const char *request_id = http_answer_header(answer, "x-amzn-requestid");
 
@@ -608,6 +601,13 @@ write_settlements(Batch *batch)
 		write_alone(&batch->settlements[i]);
 }
 
+static void
+forget_answers(Batch *batch)
+{
+	for (int i = 0; i < batch->count; i++)
+		http_answer_free(batch->settlements[i].came);
+}
+
 int
 exchange_settle(HttpPool *pool, ExchangeNews *news)
 {
@@ -625,6 +625,7 @@ exchange_settle(HttpPool *pool, ExchangeNews *news)
 		{
 			token_arrived(exchange, answer);
 			news->tokens = news->lanes = true;
+			http_answer_free(answer);
 		}
 		else
 		{
@@ -633,13 +634,14 @@ exchange_settle(HttpPool *pool, ExchangeNews *news)
 			usage_plan_note_answer(exchange->lane.demand, exchange->lane.demand_count, answer->status,
 								   spapi_rate_limit(answer) * exchange->lane.time_scale, answer->total_us);
 			judge(settlement, exchange, answer);
+			settlement->came = answer;
 			news->lanes |= settlement->kind == SETTLE_POSTPONE;
 		}
-		http_answer_free(answer);
 		forget_exchange(exchange);
 	}
 	if (batch.count > 0)
 		write_settlements(&batch);
+	forget_answers(&batch);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(settling);
 	return settled;

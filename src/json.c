@@ -2,8 +2,8 @@
  * json.c
  *	  The only door to jansson: parse an answer, read a few members by path, forget it.
  *
- * Meant for small things whose shape we know (token answers, error bodies) and for asking whether bytes are JSON at
- * all before the server's own parser, which throws, sees them. Not for business data: that is SQL's work.
+ * Meant for small things whose shape we know (token answers, error bodies). Not for business data: that is SQL's work,
+ * and whether an answer is JSON at all is json_check.c's.
  *
  * Nothing here throws or uses palloc. A document is malloc'd by jansson, belongs to the caller and ends with
  * json_doc_free, which wipes every string first because token answers are among them.

@@ -21,6 +21,9 @@
 #define NOBODY     PG_UINT32_MAX
 #define FIRST_ROOM 256
 
+/* Nobody here minds the depth, but jsonb reads by recursion, and throws when its stack ends. */
+#define MOST_NESTING 1024
+
 /* What may come next. */
 typedef enum Expected
 {
@@ -38,6 +41,7 @@ typedef struct Reader
 	JsonNodes *nodes;
 	JsonLexContext *lex;
 	uint32 open; /* the innermost object or array that is not closed; its own is in its `next` until it is */
+	int depth;   /* how many are not closed */
 	Expected expected;
 } Reader;
 
@@ -67,14 +71,18 @@ after_value(Reader *reader)
 	reader->expected = reader->open == NOBODY ? NOTHING : A_COMMA_OR_END;
 }
 
-static void
+static bool
 open_container(Reader *reader, JsonNodeKind kind)
 {
-	uint32 number = add_node(reader, kind);
+	uint32 number;
 
+	if (++reader->depth > MOST_NESTING)
+		return false;
+	number = add_node(reader, kind);
 	reader->nodes->node[number].next = reader->open;
 	reader->open = number;
 	reader->expected = kind == JSON_NODE_OBJECT ? A_NAME_OR_END : A_VALUE_OR_END;
+	return true;
 }
 
 static bool
@@ -88,6 +96,7 @@ close_container(Reader *reader, JsonNodeKind kind)
 	if (node->kind != kind)
 		return false;
 	reader->open = node->next;
+	reader->depth--;
 	node->next = reader->nodes->count;
 	node->end = reader->lex->token_terminator - reader->nodes->text;
 	after_value(reader);
@@ -100,11 +109,9 @@ take_value(Reader *reader, JsonTokenType token)
 	switch (token)
 	{
 		case JSON_TOKEN_OBJECT_START:
-			open_container(reader, JSON_NODE_OBJECT);
-			return true;
+			return open_container(reader, JSON_NODE_OBJECT);
 		case JSON_TOKEN_ARRAY_START:
-			open_container(reader, JSON_NODE_ARRAY);
-			return true;
+			return open_container(reader, JSON_NODE_ARRAY);
 		case JSON_TOKEN_STRING:
 			add_node(reader, JSON_NODE_STRING);
 			break;
@@ -204,12 +211,12 @@ json_nodes_read(JsonNodes *nodes, const char *text, int length)
 }
 
 char *
-json_nodes_string(const JsonNodes *nodes, uint32 string, int *length)
+json_nodes_try_string(const JsonNodes *nodes, uint32 string, int *length)
 {
 	const char *bytes = json_nodes_bytes(nodes, string);
 	int size = json_nodes_length(nodes, string);
 	JsonLexContext *lex;
-	char *value;
+	char *value = NULL;
 
 	if (!nodes->node[string].escaped)
 	{
@@ -218,14 +225,25 @@ json_nodes_string(const JsonNodes *nodes, uint32 string, int *length)
 		return pnstrdup(bytes + 1, size - 2);
 	}
 	lex = amzmp_json_lexer(bytes, size, true);
-	if (json_lex(lex) != JSON_SUCCESS)
+	if (json_lex(lex) == JSON_SUCCESS)
+	{
+		if (length != NULL)
+			*length = lex->strval->len;
+		value = pnstrdup(lex->strval->data, lex->strval->len);
+	}
+	amzmp_json_lexer_free(lex);
+	return value;
+}
+
+char *
+json_nodes_string(const JsonNodes *nodes, uint32 string, int *length)
+{
+	char *value = json_nodes_try_string(nodes, string, length);
+
+	if (value == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
 						errmsg("JSON text has an escape that stands for no character"),
 						errdetail("It may be \\u0000, or half a surrogate pair.")));
-	if (length != NULL)
-		*length = lex->strval->len;
-	value = pnstrdup(lex->strval->data, lex->strval->len);
-	amzmp_json_lexer_free(lex);
 	return value;
 }
 

@@ -13,6 +13,7 @@
 #include "mb/pg_wchar.h"
 
 #include "json.h"
+#include "json_check.h"
 #include "spapi.h"
 
 #define BACKOFF_FIRST_MS    1000
@@ -221,27 +222,15 @@ set_error(SpapiError *error, const char *code, const char *message)
 char *
 spapi_answer_text(const HttpAnswer *answer, SpapiError *error)
 {
-	char why[160];
-	JsonDoc *doc;
+	const char *problem;
 
 	error->code[0] = '\0';
 	if (answer->body_length == 0)
 		return NULL;
-
-	/*
-	 * jansson decides whether it is JSON. It never throws, limits nesting, and refuses what jsonb would refuse with an
-	 * error: invalid UTF-8, \u0000, numbers without bounds.
-	 */
-	doc = json_doc_parse(answer->body, answer->body_length, why);
-	if (doc == NULL)
+	problem = json_check(answer->body, answer->body_length, NULL);
+	if (problem != NULL)
 	{
-		set_error(error, "NotJson", why);
-		return NULL;
-	}
-	json_doc_free(doc);
-	if (pg_encoding_verifymbstr(PG_UTF8, answer->body, (int) answer->body_length) != (int) answer->body_length)
-	{
-		set_error(error, "NotJson", "not valid UTF-8");
+		set_error(error, "NotJson", problem);
 		return NULL;
 	}
 	if (GetDatabaseEncoding() == PG_UTF8)

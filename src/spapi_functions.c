@@ -14,6 +14,7 @@
 #include "utils/jsonb.h"
 
 #include "errcodes.h"
+#include "json_check.h"
 #include "lwa.h"
 #include "spapi.h"
 
@@ -134,8 +135,9 @@ amzmp_spapi_judge(PG_FUNCTION_ARGS)
 	HttpAnswer answer;
 	SpapiError error;
 	SpapiError body_error;
-	Datum values[8];
-	bool nulls[8] = {false};
+	char *next_token;
+	Datum values[9];
+	bool nulls[9] = {false};
 
 	read_answer(fcinfo, &answer);
 	values[0] = CStringGetTextDatum(verdicts[spapi_judge(&answer, &error)]);
@@ -147,6 +149,8 @@ amzmp_spapi_judge(PG_FUNCTION_ARGS)
 	memset(&body_error, 0, sizeof(body_error));
 	values[6] = text_or_null(spapi_answer_text(&answer, &body_error), &nulls[6]);
 	values[7] = text_or_null(body_error.message, &nulls[7]);
+	(void) json_check(answer.body, answer.body_length, &next_token);
+	values[8] = text_or_null(next_token, &nulls[8]);
 	PG_RETURN_DATUM(make_row(fcinfo, values, nulls));
 }
 

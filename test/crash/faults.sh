@@ -54,12 +54,20 @@ is "$(ended gigabyte)" 'refused 404 2' 'an answer of a gigabyte is dropped and a
 is "$(sender_pid)" "$pid" 'the sender survives all of them'
 
 # What Amazon answers with a success must be readable before it counts as one.
-for kind in not_json nul bad_utf8; do
-	control POST faults "{\"operation\": \"getMarketplaceParticipations\", \"kind\": \"$kind\"}" >/dev/null
-done
-sql "select amzmp.enqueue('shop', 'getMarketplaceParticipations')" >/dev/null
-sql_becomes 60 'select count(*) from amzmp.request' 0
-is "$(sql "select outcome || ' ' || attempt from amzmp.request_log where operation = 'getMarketplaceParticipations'")" 'success 4' 'HTML, a NUL and bytes that are not UTF-8 are no answers'
+unreadable()
+{
+	local kind kinds=$1 name=$2
+
+	for kind in $kinds; do
+		control POST faults "{\"operation\": \"getMarketplaceParticipations\", \"kind\": \"$kind\"}" >/dev/null
+	done
+	sql 'truncate amzmp.request_log' "select amzmp.enqueue('shop', 'getMarketplaceParticipations')" >/dev/null
+	sql_becomes 60 'select count(*) from amzmp.request' 0
+	is "$(sql "select outcome || ' ' || attempt from amzmp.request_log where operation = 'getMarketplaceParticipations'")" "success $(($(wc -w <<<"$kinds") + 1))" "$name"
+}
+unreadable 'not_json nul bad_utf8' 'HTML, a NUL and bytes that are not UTF-8 are no answers'
+unreadable 'escape nested' 'nor are an escaped NUL and a depth without end'
+is "$(sender_pid)" "$pid" 'the sender survives these, too'
 sql 'truncate amzmp.request_log'
 control POST faults '{"operation": "getMarketplaceParticipations", "kind": "not_json", "count": -1}' >/dev/null
 sql "select amzmp.enqueue('shop', 'getMarketplaceParticipations')" >/dev/null

@@ -10,7 +10,8 @@
 static const char *const names[] = {"status",         "delay",          "drop_before",    "drop_after",
 									"truncate",       "not_json",       "huge",           "nul",
 									"bad_utf8",       "content_length", "expired_token",  "skew",
-									"duplicate_page", "empty_page",     "feed_cancelled", "feed_fatal"};
+									"duplicate_page", "empty_page",     "feed_cancelled", "feed_fatal",
+									"nested",         "escape"};
 
 static List faults;
 static int64_t last_id;
@@ -151,7 +152,8 @@ fault_add(const json_t *spec, char **problem)
 	{
 		*problem = xprintf(
 			"kind is one of status, delay, drop_before, drop_after, truncate, not_json, huge, nul, "
-			"bad_utf8, content_length, expired_token, skew, duplicate_page, empty_page, feed_cancelled, feed_fatal");
+			"bad_utf8, content_length, expired_token, skew, duplicate_page, empty_page, feed_cancelled, feed_fatal, "
+			"nested, escape");
 		return NULL;
 	}
 	if (operation != NULL && strcmp(operation, "*") != 0 && strcmp(operation, "unknown") != 0 &&

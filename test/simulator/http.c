@@ -17,6 +17,7 @@
 #include <zlib.h>
 
 #define MAX_BODY (256 * 1024 * 1024)
+#define NESTED   100000
 
 static struct MHD_Daemon *http_daemon;
 static pthread_t waker;
@@ -141,6 +142,17 @@ take_output(Call *call)
 	return bytes;
 }
 
+/* Good JSON that no sane reader follows to its depth. */
+static char *
+nested_arrays(void)
+{
+	char *bytes = xalloc(2 * NESTED);
+
+	memset(bytes, '[', NESTED);
+	memset(bytes + NESTED, ']', NESTED);
+	return bytes;
+}
+
 /* The answer as the fault wants it, NULL when no fault touches the body. */
 static struct MHD_Response *
 spoiled_response(Call *call)
@@ -164,6 +176,10 @@ spoiled_response(Call *call)
 			return response_from_bytes(memcpy(xalloc(16), "{\"a\":\"b\0c\"}", 11), 11);
 		case FAULT_BAD_UTF8:
 			return response_from_bytes(xstrdup("{\"a\":\"\xC3\x28\xFF\"}"), 11);
+		case FAULT_NESTED:
+			return response_from_bytes(nested_arrays(), 2 * NESTED);
+		case FAULT_ESCAPE:
+			return response_from_bytes(xstrdup("{\"a\":\"\\u0000\"}"), 14);
 		default:
 			return NULL;
 	}

@@ -61,8 +61,27 @@ select length(code), length(message), octet_length(message), right(message, 2), 
 -- bodies: JSON that jsonb takes, or a reason; no throw whatever arrives
 select n, answer is not null as readable, answer_error from (values
     (1, '{"a": [1, "ü"]}'::text::bytea), (2, ''), (3, '{"a": 1'), (4, '\x7b2261223a22ff227d'), (5, '{"a": "\\u0000"}'),
-    (6, '\x7b2261223a220022 7d'), (7, '{"a": 1e400}'), (8, convert_to(repeat('[', 100000), 'UTF8')), (9, '"text"'), (10, '{} {}')) b (n, body),
+    (6, '\x7b2261223a220022 7d'), (7, '{"a": 1e400}'), (8, convert_to(repeat('[', 100000), 'UTF8')), (9, '"text"'), (10, '{} {}'),
+    (11, '{"a": 1e1000}'), (12, '{"a": -1.5E-999}'), (13, convert_to(repeat('9', 1000), 'UTF8')), (14, convert_to(repeat('9', 1001), 'UTF8')),
+    (15, '{"a": "\\ud83d"}'), (16, '{"a": "\\ude00\\ud83d"}'), (17, '{"a": "\\ud83d\\ude00 \\"\\/\\n"}'), (18, '{"\\u0000": 1}'), (19, '{"a": "\\x"}'),
+    (20, convert_to(repeat('[', 1024) || repeat(']', 1024), 'UTF8')), (21, convert_to(repeat('{"a":', 1025) || 1 || repeat('}', 1025), 'UTF8')),
+    (22, '[1,]'), (23, '{"a" 1}'), (24, '{"a": 1]'), (25, 'nul'), (26, ' '), (27, '{1: 2}'), (28, '01'), (29, '\xefbbbf7b7d')) b (n, body),
     amzmp._spapi_judge('ok', 200, '{}', b.body) order by n;
+-- what passes is taken by jsonb
+select count(answer::jsonb), max(length(answer)) from (values (convert_to(repeat('[', 1024) || repeat(']', 1024), 'UTF8')),
+    ('[-1.5E-999, 9e999, "\\ud83d\\ude00"]'), (convert_to(repeat('9', 1000), 'UTF8')), (convert_to('0.' || repeat('9', 994) || 'e999', 'UTF8')),
+    (convert_to('0.' || repeat('9', 993) || 'e-999', 'UTF8'))) b (body), amzmp._spapi_judge('ok', 200, '{}', b.body);
+
+-- the token of the next page, there and nowhere else
+select n, next_token from (values
+    (1, '{"orders": [], "pagination": {"nextToken": "abc"}}'::text), (2, '{"pagination": {"next": 1, "nextToken": "a\"\\\/\u00fc\ud83d\ude00"}}'),
+    (3, '{"p\u0061gination": {"next\u0054oken": "spelt otherwise"}}'), (4, '{"nextToken": "outside"}'),
+    (5, '{"payload": {"pagination": {"nextToken": "too deep"}}}'), (6, '[{"pagination": {"nextToken": "in an array"}}]'),
+    (7, '{"pagination": [{"nextToken": "in another"}]}'), (8, '{"pagination": {"a": {"nextToken": "deeper"}}}'),
+    (9, '{"pagination": {"nextToken": ["of another kind"]}}'), (10, '{"pagination": {"nextToken": 5}}'), (11, '{"pagination": {"nextToken": null}}'),
+    (12, '{"pagination": {"nextToken": ""}}'), (13, '{"pagination": "nextToken"}'), (14, '{"orders": [{"pagination": 1, "nextToken": "an order"}]}'),
+    (15, '{"pagination": {"nextToken": "of no JSON"}'), (16, '"nextToken"')) b (n, body),
+    amzmp._spapi_judge('ok', 200, '{}', convert_to(b.body, 'UTF8')) order by n;
 
 -- the rate that Amazon names
 select h, rate from unnest(array['0.5', '5.0', '0', '-1', 'nan', 'inf', '1e9', '5 ', 'five', '']) with ordinality u (h, n),
