@@ -25,6 +25,8 @@ values
         'Subjects that are not tried any more. Subject: kind and SKU or order; value: attempts.'),
     ('held_orders', '_alarm_held_orders', 1, false, '5 minutes', '0', 'error', 'an order waits for a person',
         'Orders that are held or were quarantined. Subject: Amazon''s order number.'),
+    ('old_reservations', '_alarm_old_reservations', 7, false, '1 hour', '0', 'warning', 'stock is held for long',
+        'Orders that have held units for very long, pending ones mostly. Subject: Amazon''s order number; value: days.'),
     ('brake', '_alarm_brake', 1, false, '5 minutes', '0', 'error', 'changes are held',
         'Changes that look like a mistake and wait for release_brake. Subject: facet and batch; value: SKUs.');
 
@@ -131,6 +133,17 @@ create function amzmp._alarm_held_orders(a amzmp.alarm) returns table (subject t
     where o.account_id = a.account_id and o.import_state in ('quarantined', 'held_unknown_item', 'held_short_stock', 'held_disabled_item') and o.status is distinct from 'CANCELLED'
     union all
     select p.amazon_order_id, 1 from amzmp.parked_order p where p.account_id = a.account_id and p.failed_at is not null;
+$$;
+
+-- Those that are let go by themselves (an order that the shop just does not see yet) are young.
+create function amzmp._alarm_old_reservations(a amzmp.alarm) returns table (subject text, value numeric)
+    language sql stable parallel safe set search_path = pg_catalog, pg_temp
+    as $$
+    select r.amazon_order_id, max(floor(extract(epoch from now() - r.reserved_at) / 86400))
+    from amzmp.reservation r
+    where r.account_id = a.account_id and r.released_at is null and r.reserved_at < now() - a.threshold * interval '1 day'
+    group by r.amazon_order_id
+    order by 1 limit 10000;
 $$;
 
 create function amzmp._alarm_brake(a amzmp.alarm) returns table (subject text, value numeric)

@@ -10,7 +10,7 @@ values
     (true, 'ship_risk', 'account', 'interval', 'Shipping is at risk within', '"24:00:00"', 0, 2592000, null,
         'An order that must be shipped within this time, counted on shipping_days, is at risk in amzmp.ship_risk.'),
     (true, 'shipping_days', 'account', 'list', 'Days on which is shipped', '["mon", "tue", "wed", "thu", "fri", "sat", "sun"]', null, null,
-        '["mon", "tue", "wed", "thu", "fri", "sat", "sun"]', 'The days (UTC) whose hours count in amzmp.ship_risk.');
+        '["mon", "tue", "wed", "thu", "fri", "sat", "sun"]', 'The days (of the session''s time zone) whose hours count in amzmp.ship_risk.');
 
 create index orders_to_ship on amzmp.orders (ship_by) where status in ('UNSHIPPED', 'PARTIALLY_SHIPPED') and fulfilled_by = 'MERCHANT';
 
@@ -38,8 +38,8 @@ cross join lateral (
            where f.name in ('ship_risk', 'shipping_days')) as v) as s
 cross join lateral (
     -- of each day until then the part that lies ahead; a year at the most, whatever Amazon says
-    select coalesce(sum(least(o.ship_by, (d + interval '1 day') at time zone 'UTC') - greatest(now(), d at time zone 'UTC')), '0') as time_left
-    from generate_series(date_trunc('day', now() at time zone 'UTC'), least(o.ship_by, now() + interval '1 year') at time zone 'UTC', interval '1 day') d
+    select coalesce(sum(least(o.ship_by, d + interval '1 day') - greatest(now(), d)), '0') as time_left
+    from generate_series(date_trunc('day', now()), least(o.ship_by, now() + interval '1 year'), interval '1 day') d
     where s.days ? to_char(d, 'dy')) as l
 cross join lateral (
     select sum(coalesce(x.quantity_unfulfilled, x.quantity_ordered)) as units,
@@ -51,7 +51,7 @@ cross join lateral (
       and coalesce(x.quantity_unfulfilled, x.quantity_ordered) > 0) as i
 where o.status in ('UNSHIPPED', 'PARTIALLY_SHIPPED') and o.fulfilled_by = 'MERCHANT';
 
-comment on view amzmp.ship_risk is 'Open orders that the merchant ships, and whether they can be shipped in time.';
+comment on view amzmp.ship_risk is 'Open orders that the merchant ships, and whether they can be shipped in time. Days are those of the session''s time zone.';
 comment on column amzmp.ship_risk.account is 'The account.';
 comment on column amzmp.ship_risk.channel is 'The channel; null: a marketplace that is none.';
 comment on column amzmp.ship_risk.amazon_order_id is 'Amazon''s order number.';
@@ -104,7 +104,7 @@ left join amzmp.channel c on c.account_id = o.account_id and c.channel_id = o.ch
 where o.purchased_at >= date_trunc('hour', now()) - interval '7 days'
 group by o.account_id, o.channel_id, a.name, c.name, 3, o.currency;
 
-comment on view amzmp.sales_by_hour is 'Orders and sales of the last seven days by the hour in which they were placed.';
+comment on view amzmp.sales_by_hour is 'Orders and sales of the last seven days by the hour in which they were placed. Currencies stand apart: none is converted.';
 comment on column amzmp.sales_by_hour.account is 'The account.';
 comment on column amzmp.sales_by_hour.channel is 'The channel; null: a marketplace that is none.';
 comment on column amzmp.sales_by_hour.hour is 'The hour.';
@@ -126,7 +126,7 @@ left join amzmp.channel c on c.account_id = o.account_id and c.channel_id = o.ch
 where o.purchased_at >= date_trunc('day', now()) - interval '31 days'
 group by o.account_id, o.channel_id, a.name, c.name, 3, o.currency;
 
-comment on view amzmp.sales_by_day is 'Orders and sales of the last 31 days by the day (of the session''s time zone) on which they were placed.';
+comment on view amzmp.sales_by_day is 'Orders and sales of the last 31 days by the day (of the session''s time zone) on which they were placed. Currencies stand apart: none is converted.';
 comment on column amzmp.sales_by_day.account is 'The account.';
 comment on column amzmp.sales_by_day.channel is 'The channel; null: a marketplace that is none.';
 comment on column amzmp.sales_by_day.day is 'The day.';

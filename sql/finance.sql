@@ -89,15 +89,25 @@ $$;
 
 comment on function amzmp.is_fee(text) is 'Is a part of a transaction (amzmp.finance_part.path) a fee of Amazon''s?';
 
+-- Amazon's total of a transaction counts. What its parts leave unexplained (some have none) is no fee, unless it is called one.
 create view amzmp.order_finance with (security_invoker = true) as
-select a.name as account, t.amazon_order_id, o.order_number, t.currency, count(distinct t.transaction_id) as transactions,
-    sum(p.amount) filter (where not amzmp.is_fee(p.path) and t.type is distinct from 'Refund') as sales,
-    sum(p.amount) filter (where not amzmp.is_fee(p.path) and t.type = 'Refund') as refunds,
-    sum(p.amount) filter (where amzmp.is_fee(p.path)) as fees, sum(p.amount) as net, max(t.posted_at) as last_posted_at, t.account_id
+select a.name as account, t.amazon_order_id, o.order_number, t.currency, count(*) as transactions,
+    sum(x.net - x.fees) filter (where t.type is distinct from 'Refund') as sales,
+    sum(x.net - x.fees) filter (where t.type = 'Refund') as refunds,
+    sum(x.fees) as fees, sum(x.net) as net, max(t.posted_at) as last_posted_at, t.account_id
 from amzmp.finance_transaction as t
 join amzmp.account as a on a.account_id = t.account_id
-join amzmp.finance_part as p on (p.account_id, p.transaction_id) = (t.account_id, t.transaction_id) and p.leaf
 left join amzmp.orders as o on (o.account_id, o.amazon_order_id) = (t.account_id, t.amazon_order_id)
+cross join lateral (
+    select sum(p.amount) as parts, coalesce(sum(p.amount) filter (where amzmp.is_fee(p.path)), 0) as fees
+    from amzmp.finance_part as p
+    where (p.account_id, p.transaction_id) = (t.account_id, t.transaction_id)
+        and p.leaf
+) as p
+cross join lateral (
+    select coalesce(t.total, p.parts, 0) as net,
+        case when p.parts is null and amzmp.is_fee(t.type) then coalesce(t.total, 0) else p.fees end as fees
+) as x
 where t.amazon_order_id is not null
 group by a.name, t.account_id, t.amazon_order_id, o.order_number, t.currency;
 
@@ -286,7 +296,9 @@ begin
             amzmp._array(g.t -> 'items')
         from given as g
         on conflict on constraint finance_transaction_pkey do update
-        set status = excluded.status,
+        set type = excluded.type,
+            status = excluded.status,
+            currency = excluded.currency,
             total = excluded.total,
             posted_at = excluded.posted_at,
             identifiers = excluded.identifiers,
@@ -301,6 +313,11 @@ begin
         on conflict on constraint finance_part_pkey do update
         set amount = excluded.amount,
             leaf = excluded.leaf
+    ), gone as (
+        delete from amzmp.finance_part as x
+        using given as g
+        where (x.account_id, x.transaction_id) = (acc, g.t ->> 'transactionId')
+            and not exists (select from amzmp._finance_parts(g.t -> 'breakdowns') as p where p.path = x.path)
     )
     select array_agg(distinct s.amazon_order_id) filter (where s.amazon_order_id is not null) into about from stored as s;
     return about;

@@ -39,6 +39,37 @@ create function amzmp._secret_health() returns table (check_name text, state tex
      where p.secret_expires_at < now() + interval '30 days';
     end;
 
+-- Calls that Amazon has refused again and again in the last two days because the application may not make them (403), and none
+-- of which was answered since. One refusal may be about its subject alone.
+create index request_log_forbidden on amzmp.request_log_default (account_id, operation, finished_at) where status = 403;
+
+create function amzmp._role_health() returns table (check_name text, state text, detail text, remedy text)
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+    with refused as materialized (
+        select l.account_id, l.operation, count(*) as times, max(l.finished_at) as last_at
+          from amzmp.request_log l
+         where l.status = 403 and l.finished_at > now() - interval '2 days'
+         group by l.account_id, l.operation
+        having count(*) >= 2
+    )
+    select format('role %s %s', n.name, r.operation), 'error',
+           format('Amazon has refused %s %s times (403), last at %s', r.operation, r.times, to_char(r.last_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')),
+           format('Give the application %s at Amazon, and have the seller authorise it again; select * from amzmp.test_connection(%L); tells more.',
+                  coalesce('the role ' || case o.api when 'finances' then 'Finance and Accounting' when 'orders' then 'Inventory and Order Tracking'
+                                                     when 'listings' then 'Product Listing' when 'definitions' then 'Product Listing'
+                                                     when 'catalog' then 'Product Listing' when 'pricing' then 'Pricing'
+                                                     when 'fba_inventory' then 'Amazon Fulfillment' when 'invoices' then 'Tax Invoicing'
+                                                     when 'messaging' then 'Buyer Communication' end, 'the role that this call needs'),
+                  n.name)
+      from refused r
+      join amzmp._names() n on n.account_id = r.account_id and n.channel_id = 0
+      join amzmp.account a on a.account_id = r.account_id and a.state <> 'invalid'
+      left join amzmp.operation o on o.name = r.operation
+     where not exists (select from amzmp.request_log l
+                        where l.account_id = r.account_id and l.finished_at > r.last_at and l.operation = r.operation and l.outcome = 'success');
+$$;
+
 create function amzmp._health() returns table (check_name text, state text, detail text, remedy text)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -74,6 +105,8 @@ begin
     return query select * from amzmp._alarm_health();
     return query select * from amzmp._address_health();
     return query select * from amzmp._personal_health();
+    return query select * from amzmp._role_health();
+    return query select * from amzmp._reservation_health();
     return query
         select 'hold ' || n.name, 'warning', format('held by %s: %s', h.held_by, h.reason), format('select amzmp.resume(%L);', n.name)
           from amzmp.hold h join amzmp._names() n using (account_id, channel_id);

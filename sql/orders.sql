@@ -239,6 +239,41 @@ comment on column amzmp.reservation.reserved_at is 'When the units were first he
 comment on column amzmp.reservation.released_at is 'When they were let go. Null: still held.';
 comment on column amzmp.reservation.release_cause is 'sold: taken off the shop''s stock; delivered: the shop took the order over; cancelled; shipped.';
 
+-- A reservation ends with its order and not with time, so whoever runs the shop has to see those that last.
+create view amzmp.held_stock with (security_invoker = true) as
+select a.name as account, c.name as channel, r.amazon_order_id, o.status, o.import_state, r.sku, r.quantity as units, r.reserved_at,
+    now() - r.reserved_at as held_for, r.account_id
+from amzmp.reservation r
+join amzmp.account a on a.account_id = r.account_id
+left join amzmp.orders o on o.account_id = r.account_id and o.amazon_order_id = r.amazon_order_id
+left join amzmp.channel c on c.account_id = o.account_id and c.channel_id = o.channel_id
+where r.released_at is null;
+
+comment on view amzmp.held_stock is 'Units that orders hold, and for how long: pending orders, and those that wait for the shop.';
+comment on column amzmp.held_stock.account is 'The account that sold.';
+comment on column amzmp.held_stock.channel is 'The channel; null: a marketplace that is none.';
+comment on column amzmp.held_stock.amazon_order_id is 'The order.';
+comment on column amzmp.held_stock.status is 'Amazon''s status of it: PENDING while the buyer has not paid.';
+comment on column amzmp.held_stock.import_state is 'Where it is on its way to the shop.';
+comment on column amzmp.held_stock.sku is 'The shop''s SKU.';
+comment on column amzmp.held_stock.units is 'Units held.';
+comment on column amzmp.held_stock.reserved_at is 'Since when.';
+comment on column amzmp.held_stock.held_for is 'For how long.';
+comment on column amzmp.held_stock.account_id is 'Number of the account.';
+
+create function amzmp._reservation_health() returns table (check_name text, state text, detail text, remedy text)
+    language sql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+    select 'reservations ' || n.name, 'warning',
+           format('%s held %s for more than 7 days', amzmp._count_of(count(distinct r.amazon_order_id), 'order has', 'orders have'),
+                  amzmp._count_of(sum(r.quantity)::bigint, 'unit', 'units')),
+           format('select * from amzmp.held_stock where account = %1$L order by reserved_at; then select amzmp.fetch_order(%1$L, amazon_order_id) looks whether Amazon still has it so.', n.name)
+    from amzmp.reservation r
+    join amzmp._names() n on n.account_id = r.account_id and n.channel_id = 0
+    where r.released_at is null and r.reserved_at < now() - interval '7 days'
+    group by n.name;
+$$;
+
 create table amzmp.movement (
     account_id bigint not null,
     amazon_order_id text not null,

@@ -40,6 +40,44 @@ select results_eq($$select sum(orders)::bigint, sum(cancelled)::bigint, sum(sale
 select is((select sum(sales) from amzmp.sales_by_hour), (select sum(sales) from amzmp.sales_by_day), 'the hours add up to the days');
 select put('otherwhere', 'UNSHIPPED', '1 hour', '3 days', 20, 'MERCHANT', 0) \g /dev/null
 select is((select count(*) from amzmp.sales_by_hour where channel is null), 1::bigint, 'a marketplace that is no channel is shown too');
+-- Days are those of whoever looks, hours are the same everywhere; currencies are never added up.
+select put('sterling', 'SHIPPED', '3 days', '1 day', 7) \g /dev/null
+update amzmp.orders set currency = 'GBP', purchased_at = date_trunc('day', now() at time zone 'UTC' - interval '3 days') at time zone 'UTC' + interval '1 hour'
+ where amazon_order_id = 'sterling';
+select results_eq($$select currency, sum(sales) from amzmp.sales_by_day where currency is not null group by 1 order by 1$$,
+    $$values ('EUR', 160.0), ('GBP', 7.0)$$, 'each currency by itself');
+set local timezone = 'UTC';
+select is((select day from amzmp.sales_by_day where currency = 'GBP'), (now() at time zone 'UTC')::date - 3, 'one in the morning in UTC');
+select extract(epoch from hour) as hour from amzmp.sales_by_hour where currency = 'GBP' \gset
+set local timezone = 'America/Los_Angeles';
+select is((select day from amzmp.sales_by_day where currency = 'GBP'), (now() at time zone 'UTC')::date - 4, 'is the evening before in California');
+select is((select extract(epoch from hour) from amzmp.sales_by_hour where currency = 'GBP'), :hour, 'in the same hour');
+select amzmp.set('orders', 'shipping_days', jsonb_build_array(to_char(now(), 'dy'))::text) \g /dev/null
+select is((select time_left from amzmp.ship_risk where amazon_order_id = 'fine'), date_trunc('day', now()) + interval '1 day' - now(),
+    'where only today counts, what is left of it is the time');
+select amzmp.set('orders', 'shipping_days', null) \g /dev/null
+reset timezone;
+
+-- What Amazon booked.
+select amzmp._store_transactions(:account_id, '[
+    {"transactionId": "t1", "transactionType": "Shipment", "totalAmount": {"currencyCode": "EUR", "currencyAmount": 8.5},
+     "relatedIdentifiers": [{"relatedIdentifierName": "ORDER_ID", "relatedIdentifierValue": "gone"}],
+     "breakdowns": [{"breakdownType": "Sales", "breakdownAmount": {"currencyAmount": 10}},
+                    {"breakdownType": "Expenses", "breakdownAmount": {"currencyAmount": -1.5}}]},
+    {"transactionId": "t2", "transactionType": "ServiceFee", "totalAmount": {"currencyCode": "EUR", "currencyAmount": -0.25},
+     "relatedIdentifiers": [{"relatedIdentifierName": "ORDER_ID", "relatedIdentifierValue": "gone"}]},
+    {"transactionId": "t3", "transactionType": "Shipment", "totalAmount": {"currencyCode": "GBP", "currencyAmount": 3},
+     "relatedIdentifiers": [{"relatedIdentifierName": "ORDER_ID", "relatedIdentifierValue": "gone"}]}]') \g /dev/null
+select results_eq($$select currency, transactions, sales, fees, net from amzmp.order_finance where amazon_order_id = 'gone' order by 1$$,
+    $$values ('EUR', 2::bigint, 10.0, -1.75, 8.25), ('GBP', 1, 3, 0, 3)$$, 'each currency by itself, with what has no parts');
+select amzmp._store_transactions(:account_id, '[
+    {"transactionId": "t1", "transactionType": "Shipment", "totalAmount": {"currencyCode": "EUR", "currencyAmount": 9},
+     "relatedIdentifiers": [{"relatedIdentifierName": "ORDER_ID", "relatedIdentifierValue": "gone"}],
+     "breakdowns": [{"breakdownType": "Sales", "breakdownAmount": {"currencyAmount": 10}},
+                    {"breakdownType": "Fees", "breakdownAmount": {"currencyAmount": -1}}]}]') \g /dev/null
+select results_eq($$select sales, fees, net from amzmp.order_finance where amazon_order_id = 'gone' and currency = 'EUR'$$,
+    $$values (10.0, -1.25, 8.75)$$, 'a transaction that Amazon shows anew loses the parts that it had');
+select results_eq($$select fee, amount from amzmp.order_fee where amazon_order_id = 'gone'$$, $$values ('Fees', -1.0)$$, 'fees too');
 insert into amzmp.return_item (account_id, return_key, returned_to, amazon_order_id, sku, quantity, requested_at, reason_code,
     currency, refunded_amount)
 values (:account_id, 'r1', 'merchant', 'gone', 'MUG', 1, now(), 'CR-DEFECTIVE', 'EUR', 10), (:account_id, 'r2', 'merchant', 'gone', 'PEN', 2, now(), 'CR-DEFECTIVE', 'EUR', 5);
@@ -54,7 +92,7 @@ select amzmp.create_account('orders2', 'EU', 'orders_app', 'A2SELLER', 'mock', '
 create role bi_reader login in role amzmp_reader;
 select amzmp.limit_role('bi_reader', array['orders2']) \g /dev/null
 set local role bi_reader;
-select is((select count(*) from amzmp.ship_risk) + (select count(*) from amzmp.open_shipments) + (select count(*) from amzmp.sales_by_hour)
+select is((select count(*) from amzmp.order_finance) + (select count(*) from amzmp.order_fee) + (select count(*) from amzmp.ship_risk) + (select count(*) from amzmp.open_shipments) + (select count(*) from amzmp.sales_by_hour)
     + (select count(*) from amzmp.sales_by_day) + (select count(*) from amzmp.returns_by_reason)
     + (select count(*) from amzmp.errors_by_day where account_id <> 0), 0::bigint, 'a role sees its own accounts only');
 reset role;
