@@ -97,7 +97,7 @@ is "$(at_amazon "$second" refunded)" 1190 'and the buyer gets it once'
 seller "select amzmp.fetch_transactions('shop', '$first')" "select amzmp.run_flow('get_transactions', account => 'shop')" >/dev/null
 becomes "select string_agg(state, ' ' order by refund_key) from amzmp.refund" 'booked booked' 'both refunds are found in Amazon''s books'
 is "$(sql "select string_agg(distinct verdict, ',') from amzmp.refund_booking")" agrees 'to the cent'
-is "$(sql "select sales, refunds, fees, net = sales + refunds + fees from amzmp.order_finance where amazon_order_id = '$first'")" '52.36|-11.9|-6.07|t' \
+is "$(sql "select sales, refunds, fees, net = sales + refunds + fees from amzmp.order_finance where amazon_order_id = '$first'")" '52.36|-11.90|-6.07|t' \
 	'an order''s sales, refunds and fees'
 is "$(sql "select fee || ' ' || amount from amzmp.order_fee where amazon_order_id = '$first'")" 'Commission -6.07' 'and which fees'
 is "$(sql "select count(*) from amzmp.finance_transaction t where total <> (select sum(amount) from amzmp.finance_part p where p.transaction_id = t.transaction_id and leaf)")" 0 \
