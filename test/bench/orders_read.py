@@ -3,8 +3,8 @@
 
 usage: orders_read.py URL     prints orders a second
 
-It says what Amazon's side of the import costs, and lets the simulator print each order once, which Amazon would have done
-long before.
+It says what Amazon's side of the import costs, and lets the simulator print each order once, as the import asks for it, which
+Amazon would have done long before.
 """
 import json
 import sys
@@ -16,7 +16,7 @@ CREDENTIALS = {"grant_type": "refresh_token", "client_id": "amzn1.application-oa
                "client_secret": "amzn1.oa2-cs.v1.demo", "refresh_token": "Atzr|demo"}
 SEARCH = {"lastUpdatedAfter": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 86400)),
           "marketplaceIds": "A1PA6795UKMFR9", "maxResultsPerPage": 100,
-          "includedData": "FULFILLMENT,PROCEEDS,CANCELLATION,PACKAGES,BUYER,RECIPIENT,TAX"}
+          "includedData": "FULFILLMENT,PROCEEDS,CANCELLATION,PACKAGES,BUYER,RECIPIENT,TAX,PAYMENT,PROMOTION,EXPENSE,FULFILLMENT_ORDERS"}
 
 
 def answer(request):
