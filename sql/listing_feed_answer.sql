@@ -45,14 +45,14 @@ declare
 begin
     if lost then
         return (request, null, 'lost', null, upper(feed.state), format('feed %s: %s', feed.feed_id, feed.reason),
-            feed.amazon_feed_id, now(), null)::amzmp.answer_row;
+            feed.amazon_feed_id, now())::amzmp.answer_row;
     end if;
     return (request, 200, 'success', jsonb_build_object('sku', message.sku, 'submissionId', feed.amazon_feed_id,
             'status', case when message.code is null then 'ACCEPTED' else 'INVALID' end,
             'issues', coalesce(message.issues, case
                     when message.code is null then '[]'
                     else jsonb_build_array(jsonb_build_object('code', message.code, 'message', message.message, 'severity', 'ERROR'))
-                end)), null, null, feed.amazon_feed_id, now(), null)::amzmp.answer_row;
+                end)), null, null, feed.amazon_feed_id, now())::amzmp.answer_row;
 end
 $$;
 

@@ -136,6 +136,7 @@ declare
     acc alias for $1;
     arrived amzmp.arrived_order[];
 begin
+    perform amzmp._lock_orders(acc, order_ids);
     with taken as (
         delete from amzmp.parked_order p
          using (select x.place

@@ -247,7 +247,7 @@ begin
           from amzmp.order_cursor c where c.account_id = (answer.request).account_id for update;
         if answer.outcome = 'success' then
             select p.* into page
-              from amzmp._rows(coalesce(answer.raw, answer.body::text), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
+              from amzmp._rows(amzmp._page_text(answer), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
                    as p (orders text, next_token text, last_updated_before timestamptz);
             perform amzmp._take_orders((answer.request).account_id, page.orders,
                 coalesce((answer.request).params -> 'includedData' @> amzmp._order_data_sets(1), false), false);

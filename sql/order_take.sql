@@ -102,7 +102,8 @@ create function amzmp._import_at_once(account_id bigint, wanted amzmp.arrived_or
 #variable_conflict use_column
 declare
     acc alias for $1;
-    ids constant text[] := array(select w.amazon_order_id from unnest(wanted) as w);
+    -- "select unnest", or all orders would be copied for their numbers
+    ids constant text[] := array(select (u.w).amazon_order_id from (select unnest(wanted) as w offset 0) as u);
 begin
     if exists (select from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock')
        or exists (select from unnest(ids) as w (id)
@@ -112,6 +113,7 @@ begin
         return false;
     end if;
     begin
+        perform amzmp._lock_orders(acc, ids);
         perform amzmp._settle_orders(acc, ids, false, amzmp._write_orders(acc, wanted));
     exception
         -- whatever it is, it comes again when they are imported one by one, and is told of the order that has it

@@ -93,9 +93,9 @@ create function amzmp._personal_part(buyer jsonb, recipient jsonb, tax_registrat
  * pending order has no amounts, an application without the role gets no address) does not erase what an earlier one told.
  * Returns the lines of new orders, of which _settle_orders need not look up what is known.
  *
- * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql). Orders that are there
- * are locked first, so that their rows stay as the statement finds them; an order that another process writes at the same
- * time for the first time is a unique_violation, and the caller begins anew.
+ * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql). The caller has locked
+ * the orders that are there, so that their rows stay as the statement finds them; an order that another process writes at
+ * the same time for the first time is a unique_violation, and the caller begins anew.
  */
 create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[]) returns amzmp.new_order_line[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -111,32 +111,23 @@ declare
     by_asin boolean := amzmp._setting_text(acc, 0, 'item_key') = 'asin';
     fresh amzmp.new_order_line[];
 begin
-    perform amzmp._lock_orders(acc, array(select a.amazon_order_id from unnest($2) as a));
-    with arrived as materialized (
-        select a.*, o.place, o.order_number, o.personal_purged_at is not null as purged
+    with channel as materialized (
+        select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix
+          from (select distinct (u.a).marketplace_id from (select unnest($2) as a offset 0) as u) as d
+          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
+          left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
+    ), numbered as materialized (
+        select a.*, o.place, o.order_number, o.personal_purged_at is not null as purged, coalesce(l.channel_id, 0) as channel_id,
+               coalesce(o.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
+                                                            a.fulfilled_by)) as number
           from unnest($2) as a
+          left join channel l on l.marketplace_id is not distinct from a.marketplace_id
           left join lateral (
                 select x.ctid as place, x.order_number, x.last_updated_at, x.personal_purged_at from amzmp.orders x
                  where x.account_id = acc and x.amazon_order_id = a.amazon_order_id offset 0) as o on true
          where o.place is null or a.last_updated_at >= o.last_updated_at
-    ), channel as materialized (
-        select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_business') as business_prefix,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_prime') as prime_prefix,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_amazon') as amazon_prefix
-          from (select distinct a.marketplace_id from arrived a) as d
-          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
-          left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
-    ), numbered as materialized (
-        select a.*, coalesce(l.channel_id, 0) as channel_id,
-               coalesce(a.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code,
-                    coalesce(case when 'AMAZON_BUSINESS' = any (a.programs) then l.business_prefix end,
-                             case when 'PRIME' = any (a.programs) then l.prime_prefix end,
-                             case when a.fulfilled_by = 'AMAZON' then l.amazon_prefix end, l.prefix), a.fulfilled_by)) as number
-          from arrived a
-          left join channel l on l.marketplace_id is not distinct from a.marketplace_id
     ), taken as materialized (
         -- a number that another order has, or that comes twice, gives way to Amazon's
         select m.amazon_order_id

@@ -86,14 +86,13 @@ create type amzmp.answer_row as (
     error_code text,
     error_message text,
     amazon_request_id text,
-    answered_at timestamptz,
-    raw text
+    answered_at timestamptz
 );
 
 -- What a render function makes of one request.
 create type amzmp.rendered as (request_id bigint, params jsonb, body jsonb);
 
-comment on type amzmp.answer_row is 'Inner: a request with its answer, as handlers take it. The body of a large answer that its handler takes apart itself is in raw, as it came.';
+comment on type amzmp.answer_row is 'Inner: a request with its answer, as handlers take it. The body of a page of orders stays where it is parked, see _page_text.';
 comment on type amzmp.rendered is 'Inner: what a render function makes of one request.';
 comment on table amzmp.request is 'Calls to make or in flight; finished ones are in request_log.';
 comment on column amzmp.request.account_id is 'The account.';

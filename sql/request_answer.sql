@@ -12,7 +12,7 @@ declare
     answers amzmp.answer_row[];
 begin
     select array_agg(row(r, x.status, x.outcome, x.body::jsonb, x.error_code, x.error_message, x.amazon_request_id,
-                         clock_timestamp(), null)::amzmp.answer_row order by x.position)
+                         clock_timestamp())::amzmp.answer_row order by x.position)
       into answers
       from unnest(request_ids, statuses, outcomes, bodies, error_codes, error_messages, amazon_request_ids)
            with ordinality as x (request_id, status, outcome, body, error_code, error_message, amazon_request_id, position)
@@ -104,8 +104,7 @@ begin
            (a.request).channel_id, (a.request).params, (a.request).cause, a.error_code, a.error_message,
            a.amazon_request_id, (a.request).sent_body,
            case when (a.request).operation = any (kept)
-                then amzmp._seal_body(coalesce(a.raw, a.body::text), 'answer_body', (a.request).account_id,
-                                      (a.request).request_id) end,
+                then amzmp._seal_body(amzmp._page_text(a), 'answer_body', (a.request).account_id, (a.request).request_id) end,
            (a.request).created_at, a.answered_at
       from unnest(answers) a
      -- a queue is read all day long; what came of it is in its row
@@ -128,7 +127,7 @@ begin
     select x.* into r from amzmp.request x
      where x.account_id = _complete_failed.account_id and x.request_id = _complete_failed.request_id;
     if r.request_id is not null then
-        perform amzmp._end_failed(row(r, status, null, null, null, null, null, null, body)::amzmp.answer_row, error_state, error_text);
+        perform amzmp._end_failed(row(r, status, null, body::jsonb, null, null, null, null)::amzmp.answer_row, error_state, error_text);
     end if;
 end
 $$;
@@ -144,7 +143,7 @@ declare
     message constant text := case when personal then amzmp._safe_error(error_state, error_text) else error_text end;
 begin
     perform amzmp._end_requests(account_id, array[row(r, answer.status, 'handler_failed', answer.body, error_state, message, null,
-        clock_timestamp(), answer.raw)::amzmp.answer_row]);
+        clock_timestamp())::amzmp.answer_row]);
     perform amzmp._release_subject(r);
     perform amzmp._log(account_id, r.channel_id, 'error', r.subject_kind, r.subject,
         format('the answer to %s could not be applied: %s', r.operation, message),
@@ -199,20 +198,33 @@ begin
 end
 $$;
 
--- Inner: a parked answer, opened. A page of orders is taken apart by its handler.
+-- Inner: the body of a page of orders, as it came. It is large, and so left where it is parked until its handler asks for it:
+-- every function that an answer is handed through would copy it.
+create function amzmp._page_text(answer amzmp.answer_row) returns text
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return coalesce(answer.body::text, (
+        select amzmp._open(x.body, 'answer', x.account_id || '/' || x.request_id)
+          from amzmp.answer x
+         where x.account_id = (answer.request).account_id and x.request_id = (answer.request).request_id));
+end
+$$;
+
+-- Inner: a parked answer, opened, unless it is a page of orders.
 create function amzmp._parked_answer(account_id bigint, request_id bigint) returns amzmp.answer_row
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
     one amzmp.answer_row;
 begin
-    select r, x.status, x.outcome, case when not p.is_page then b.body::jsonb end, x.error_code, x.error_message,
-           x.amazon_request_id, x.answered_at, case when p.is_page then b.body end
+    select r, x.status, x.outcome,
+           case when r.handler is distinct from '_handle_search_orders'
+                then amzmp._open(x.body, 'answer', x.account_id || '/' || x.request_id)::jsonb end,
+           x.error_code, x.error_message, x.amazon_request_id, x.answered_at
       into one
       from amzmp.answer x
       join amzmp.request r on r.account_id = x.account_id and r.request_id = x.request_id
-     cross join lateral (select amzmp._open(x.body, 'answer', x.account_id || '/' || x.request_id) as body offset 0) as b
-     cross join lateral (select coalesce(r.handler = '_handle_search_orders', false) as is_page) as p
      where x.account_id = _parked_answer.account_id and x.request_id = _parked_answer.request_id;
     return one;
 end
@@ -244,8 +256,7 @@ begin
             perform amzmp._apply(account_id, array[one]);
         exception when others then
             get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
-            perform amzmp._complete_failed(account_id, id, one.status, failed_state, failed_text,
-                coalesce(one.raw, one.body::text));
+            perform amzmp._complete_failed(account_id, id, one.status, failed_state, failed_text, one.body::text);
         end;
         delete from amzmp.answer x where x.account_id = _task_apply.account_id and x.request_id = id;
         exit when (one.request).operation = 'searchOrders';

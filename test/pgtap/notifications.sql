@@ -30,7 +30,7 @@ begin
      where x.account_id = account and x.operation = operation_name order by x.request_id limit 1;
     delete from amzmp.request x where x.account_id = account and x.request_id = r.request_id;
     execute format('select amzmp.%I($1)', r.handler) using array[row(r, status,
-        coalesce(outcome, case when status < 300 then 'success' else 'refused' end), body, null, null, 'id', now(), null)::amzmp.answer_row];
+        coalesce(outcome, case when status < 300 then 'success' else 'refused' end), body, null, null, 'id', now())::amzmp.answer_row];
 end $$;
 
 create function asked(account bigint) returns text language sql as $$

@@ -192,7 +192,7 @@ select results_eq(format($$
                                                  and r.subject = '405-0000005-0000005/1')) as x$$, :account_id),
     $$values ('{"orderId": "405-0000005-0000005"}'::jsonb, '"A1PA6795UKMFR9"'::jsonb, '"1"'::jsonb, '"T1b"'::jsonb)$$,
     'the request says what holds when it is sent, the reference as text');
-select amzmp._handle_confirm_shipment(array[row(r, 204, 'success', null, null, null, 'id', now(), null)::amzmp.answer_row])
+select amzmp._handle_confirm_shipment(array[row(r, 204, 'success', null, null, null, 'id', now())::amzmp.answer_row])
   from amzmp.request r where r.account_id = :account_id and r.subject = '405-0000005-0000005/1' \g /dev/null
 select is((select s.state from amzmp.shipment s where s.package_reference = '1'), 'confirmed', 'Amazon''s answer confirms it');
 
@@ -210,7 +210,7 @@ select read_again(:account_id, '405-0000005-0000005') \g /dev/null
 
 -- The answer was lost, and the repeat finds the order shipped.
 select * from amzmp._render_confirm_shipment(array(select r from amzmp.request r where r.account_id = :account_id)) \g /dev/null
-select amzmp._handle_confirm_shipment(array[row(r, 400, 'refused', null, 'PackageToUpdateNotFound', 'no such package', 'id', now(), null)::amzmp.answer_row])
+select amzmp._handle_confirm_shipment(array[row(r, 400, 'refused', null, 'PackageToUpdateNotFound', 'no such package', 'id', now())::amzmp.answer_row])
   from amzmp.request r where r.account_id = :account_id and r.subject = '405-0000005-0000005/2' \g /dev/null
 delete from amzmp.request where account_id = :account_id and operation = 'confirmShipment';
 select is((select s.state from amzmp.shipment s where s.package_reference = '2'), 'checking', 'an ambiguous refusal is looked into');
