@@ -22,6 +22,7 @@ create table amzmp.refund (
     code text not null,
     currency text not null,
     total numeric not null,
+    asked jsonb,
     feed_id bigint,
     tries smallint not null default 0,
     created_by name not null,
@@ -46,6 +47,7 @@ comment on column amzmp.refund.reason is 'Why it was refused, or is not known.';
 comment on column amzmp.refund.code is 'Amazon''s code of the reason for the refund.';
 comment on column amzmp.refund.currency is 'Currency of its amounts.';
 comment on column amzmp.refund.total is 'What the buyer gets in all.';
+comment on column amzmp.refund.asked is 'The lines as they were asked for; null: everything that was left.';
 comment on column amzmp.refund.feed_id is 'The feed that carried it.';
 comment on column amzmp.refund.tries is 'How many feeds it was in. More than one only where the one before was never seen by Amazon, or a person said so.';
 comment on column amzmp.refund.created_by is 'Who ordered it.';
@@ -93,24 +95,24 @@ as $$
     select '{NoInventory,CustomerReturn,GeneralAdjustment,CouldNotShip,DifferentItem,Abandoned,CustomerCancel,PriceError,ProductOutofStock,CustomerAddressIncorrect,Exchange,Other,CarrierCreditDecision,RiskAssessmentInformationNotValid,CarrierCoverageFailure,TransactionRecord,Undeliverable,RefusedDelivery}'::text[]
 $$;
 
--- What may still be given back of an order, by line and part: what was paid less the refunds that were not refused.
+-- What was paid of an order, by line and part, and what of it may still be given back: less the refunds that were not refused.
 create function amzmp._refundable(account_id bigint, amazon_order_id text)
-    returns table (order_item_id text, type text, amount numeric)
+    returns table (order_item_id text, type text, units integer, paid numeric, amount numeric)
     language sql
     stable
     parallel safe
     set search_path = pg_catalog, pg_temp
 begin atomic
-    select p.order_item_id, p.type, p.amount - coalesce(g.amount, 0)
+    select p.order_item_id, p.type, p.units, p.paid, p.paid - coalesce(g.amount, 0)
     from (
-        select i.order_item_id, v.type, v.amount
+        select i.order_item_id, v.type, i.quantity_ordered as units, v.paid
         from amzmp.order_item as i
         cross join lateral (values
             ('Principal', i.item_price - abs(coalesce(i.discount, 0))), ('Tax', i.item_tax), ('Shipping', i.shipping_price),
             ('ShippingTax', i.shipping_tax), ('GiftWrap', i.gift_wrap_price)
-        ) as v (type, amount)
+        ) as v (type, paid)
         where (i.account_id, i.amazon_order_id) = (_refundable.account_id, _refundable.amazon_order_id)
-            and v.amount <> 0
+            and v.paid <> 0
     ) as p
     left join lateral (
         select sum(x.amount) as amount
@@ -120,6 +122,28 @@ begin atomic
             and (x.order_item_id, x.type) = (p.order_item_id, p.type)
             and r.state <> 'refused'
     ) as g on true;
+end;
+
+/*
+ * The share of some units in what was paid for a line, in whole cents: together with the units given back before it is what is due
+ * for all of them, so that refunds unit by unit add up to what was paid. Never more than what is left.
+ */
+create function amzmp._refund_share(paid numeric, remaining numeric, ordered integer, units integer, decimals integer)
+    returns numeric
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select case
+            when units >= ordered then remaining
+            else least(remaining, case
+                    when round(paid * b.units / ordered, decimals) = paid - remaining
+                    then round(paid * (b.units + _refund_share.units) / ordered, decimals) - (paid - remaining)
+                    else round(paid * _refund_share.units / ordered, decimals)
+                end)
+        end
+    from (select round((paid - remaining) * ordered / paid) as units) as b;
 end;
 
 -- The parts that a caller gives, checked: one row a line and type. Error AZ202 says what is wrong.
@@ -144,11 +168,14 @@ begin
     elsif jsonb_typeof(items) <> 'array' or jsonb_array_length(items) = 0
         or jsonb_path_exists(items, '$[*] ? (@.type() != "object")') then
         perform amzmp._fail('AZ202', 'items is no array of order lines', null,
-            'For example: [{"orderItemId": "12345678901234", "Principal": 24.90, "Tax": 4.73}].');
+            'For example: [{"orderItemId": "12345678901234", "Principal": 24.90, "Tax": 4.73}], or [{"orderItemId": "12345678901234", "quantity": 1}].');
     end if;
     select case
             when i.order_item_id is null then format('order %s has no line %L', o.amazon_order_id, x.id)
-            when x.type is null then format('line %s has no amounts', x.id)
+            when x.type is null then format('line %s has neither amounts nor a quantity', x.id)
+            when x.type = 'quantity' and coalesce(amzmp._count(to_jsonb(x.value)), 0) not between 1 and i.quantity_ordered
+            then format('%s is no quantity of line %s, %s were ordered', x.value, x.id, i.quantity_ordered)
+            when x.type = 'quantity' then null
             when x.type <> all (amzmp._refund_types()) then format('Amazon knows no part %L of a refund', x.type)
             when x.value !~ '^-?[0-9]{1,12}([.][0-9]{1,6})?$' then format('%s is no amount', x.value)
             when x.value::numeric <> round(x.value::numeric, decimals) then format('%s has more than %s decimals', x.value, decimals)
@@ -165,14 +192,28 @@ begin
     limit 1;
     if problem is not null then
         perform amzmp._fail('AZ202', problem, null,
-            format('Parts are %s; amzmp.order_item lists the lines.', array_to_string(amzmp._refund_types(), ', ')));
+            format('Parts are %s, or quantity; amzmp.order_item lists the lines.', array_to_string(amzmp._refund_types(), ', ')));
     end if;
     return query
-    select e ->> 'orderItemId', k.type, sum(k.value::numeric)
-    from jsonb_array_elements(items) as e
-    cross join lateral jsonb_each_text(e - 'orderItemId') as k (type, value)
-    group by 1, 2
-    having sum(k.value::numeric) <> 0;
+    with given as (
+        select e ->> 'orderItemId' as id, k.type, k.value
+        from jsonb_array_elements(items) as e
+        cross join lateral jsonb_each_text(e - 'orderItemId') as k (type, value)
+    )
+    select x.id, x.type, sum(x.amount)
+    from (
+        select g.id, g.type, g.value::numeric as amount
+        from given as g
+        where g.type <> 'quantity'
+        union all
+        select r.order_item_id, r.type, amzmp._refund_share(r.paid, r.amount, r.units, u.units::integer, decimals)
+        from (
+            select g.id, sum(g.value::integer) as units from given as g where g.type = 'quantity' group by g.id
+        ) as u
+        join amzmp._refundable(o.account_id, o.amazon_order_id) as r on r.order_item_id = u.id
+    ) as x
+    group by x.id, x.type
+    having sum(x.amount) <> 0;
 end
 $$;
 
@@ -239,7 +280,7 @@ begin
     select r.* into old
     from amzmp.refund as r
     where (r.account_id, r.amazon_order_id, r.refund_key) = (o.account_id, o.amazon_order_id, key);
-    if old.refund_key is not null and items is null then
+    if old.refund_key is not null and (items is null or items = old.asked) then
         return old.state;
     end if;
     select array_agg(p.order_item_id), array_agg(p.type), array_agg(p.amount) into lines, types, amounts
@@ -251,8 +292,8 @@ begin
     if obstacle.message is not null then
         perform amzmp._fail('AZ203', obstacle.message, null, obstacle.hint);
     end if;
-    insert into amzmp.refund (account_id, amazon_order_id, refund_key, code, currency, total, created_by)
-    values (o.account_id, o.amazon_order_id, key, code, o.currency, (select sum(x) from unnest(amounts) as x), amzmp._caller());
+    insert into amzmp.refund (account_id, amazon_order_id, refund_key, code, currency, total, asked, created_by)
+    values (o.account_id, o.amazon_order_id, key, code, o.currency, (select sum(x) from unnest(amounts) as x), items, amzmp._caller());
     insert into amzmp.refund_part (account_id, amazon_order_id, refund_key, order_item_id, type, amount)
     select o.account_id, o.amazon_order_id, key, x.line, x.type, x.amount
     from unnest(lines, types, amounts) as x (line, type, amount);
@@ -264,7 +305,7 @@ end
 $$;
 
 select amzmp._expose('amzmp._refund_order(text, text, text, jsonb, text)', 'amzmp_operator',
-    'Gives money back to the buyer of an order: everything that is left, or the parts given as [{"orderItemId": …, "Principal": …, "Tax": …}]. The key names the refund in the shop; asking for it again changes nothing. Reason: Amazon''s code; default CustomerReturn for shipped orders, else NoInventory. Returns its state; progress is in amzmp.refund.');
+    'Gives money back to the buyer of an order: everything that is left, or the parts given as [{"orderItemId": …, "Principal": …, "Tax": …}], or all parts of some units: [{"orderItemId": …, "quantity": 1}]. The key names the refund in the shop; asking for it again changes nothing. Reason: Amazon''s code; default CustomerReturn for shipped orders, else NoInventory. Returns its state; progress is in amzmp.refund.');
 
 -- A key that is used already must mean the same. Returns the state of the refund.
 create function amzmp._same_refund(old amzmp.refund, lines text[], types text[], amounts numeric[])

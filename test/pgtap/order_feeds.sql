@@ -110,6 +110,21 @@ select amzmp._settle_bookings(:account_id, amzmp._store_transactions(:account_id
 select is((select state from amzmp.refund), 'booked', 'and books it');
 select results_eq($$select refunded, booked, verdict from amzmp.refund_booking$$, $$values (10.00, 10.0, 'agrees')$$, 'to the cent, whatever the fees');
 
+-- Unit by unit, to the cent: three of 25.00, with 4.00 and 0.75 of tax.
+select arrives(:account_id, an_order('506-0000006-0000006', 'SHIPPED', 0, jsonb_build_array(item('61', 'MUG', 3, 3, 0)),
+    '{"proceeds": {"grandTotal": {"amount": "29.75", "currencyCode": "EUR"}, "breakdowns": []}}')) \g /dev/null
+select throws_ok($$select amzmp.refund_order('orders', '506-0000006-0000006', 'U', '[{"orderItemId": "61", "quantity": 4}]')$$, 'AZ202', null, 'no more units than were ordered');
+select throws_ok($$select amzmp.refund_order('orders', '506-0000006-0000006', 'U', '[{"orderItemId": "61", "quantity": "x"}]')$$, 'AZ202', null, 'and whole ones');
+select is(amzmp.refund_order('orders', '506-0000006-0000006', 'U-' || n, jsonb_build_array(jsonb_build_object('orderItemId', '61', 'quantity', 1)
+    || case n when 2 then '{"RestockingFee": -1.00}' else '{}' end::jsonb)), 'queued', 'unit ' || n) from generate_series(1, 3) as n;
+select results_eq($$select refund_key, string_agg(type || ' ' || amount, ', ' order by type) from amzmp.refund_part where amazon_order_id = '506-0000006-0000006' group by 1 order by 1$$,
+    $$values ('U-1', 'Principal 8.33, ShippingTax 0.25, Tax 1.33'), ('U-2', 'Principal 8.34, RestockingFee -1.00, ShippingTax 0.25, Tax 1.34'),
+             ('U-3', 'Principal 8.33, ShippingTax 0.25, Tax 1.33')$$, 'each has its share, and all together what was paid');
+select is(amzmp.refund_order('orders', '506-0000006-0000006', 'U-2', '[{"orderItemId": "61", "quantity": 1, "RestockingFee": -1.00}]'), 'queued', 'the same key is the same refund');
+select throws_ok($$select amzmp.refund_order('orders', '506-0000006-0000006', 'U-2', '[{"orderItemId": "61", "quantity": 2}]')$$, 'AZ203', null, 'and no other one');
+-- they are not sent in what follows
+delete from amzmp.refund where amazon_order_id = '506-0000006-0000006';
+
 /* ---- shipments by feed ---- */
 
 select arrives(:account_id, an_order('504-0000004-0000004', 'UNSHIPPED', 0, jsonb_build_array(item('41', 'MUG', 2, 0, 2), item('42', 'MUG', 1, 0, 1)))) \g /dev/null
