@@ -83,6 +83,10 @@ begin
     if not found then
         perform amzmp._fail('AZ202', 'that is no table or view');
     end if;
+    if (pg_catalog.pg_relation_is_updatable(relation, true) & 4) = 0 then
+        perform amzmp._fail('AZ202', format('%s cannot be updated', c.name), 'Its rows come from more than one table, or from an expression.',
+            'Name the table beneath it, give the view an INSTEAD OF trigger, or use a function (sku text, change integer).');
+    end if;
     select w.column_name into missing
       from (values (key_column), (stock_column)) as w (column_name)
      where not exists (select from pg_catalog.pg_attribute a

@@ -125,6 +125,10 @@ select throws_ok($$select amzmp.reduce_stock('orders', relation => 'orders_test.
     'and that role must be able to log in');
 select throws_ok($$select amzmp.reduce_stock('orders', relation => 'orders_test.product', stock_column => 'stokc', run_as => 'orders_shop')$$,
     'AZ202', null, 'a column that is not there is refused');
+create view orders_test.stock_of_all as select sku, sum(stock)::integer as stock from orders_test.product group by sku;
+grant select, update on orders_test.stock_of_all to orders_shop;
+select throws_ok($$select amzmp.reduce_stock('orders', relation => 'orders_test.stock_of_all', run_as => 'orders_shop')$$,
+    'AZ202', 'orders_test.stock_of_all cannot be updated', 'nor can a view be written that nobody can write');
 select amzmp.reduce_stock('orders', relation => 'orders_test.product', run_as => 'orders_shop') \g /dev/null
 
 select arrives(:account_id, an_order('302-0000002-0000002', 'PENDING', 0, jsonb_build_array(item('21', 'MUG', 3), item('22', 'HAT', 1)))) \g /dev/null
