@@ -19,6 +19,7 @@ declare
     a amzmp.account := amzmp._account(account);
     p amzmp.alarm_preset;
     wrong text;
+    checked_at timestamptz;
 begin
     perform amzmp._check_alarm_name(alarm);
     if num_nonnulls(preset, query) <> 1 then
@@ -45,17 +46,20 @@ begin
         perform amzmp._fail('AZ201', format('account %L has no target %L', account, wrong), null,
             format('select amzmp.set_webhook(%L, %L, …); or amzmp.set_mail(…).', account, wrong));
     end if;
-    delete from amzmp.alarm x where x.account_id = a.account_id and x.alarm = alarm;
+    -- what happened since the last check is told by the changed alarm
+    delete from amzmp.alarm x where x.account_id = a.account_id and x.alarm = alarm
+    returning case when x.preset = preset then x.checked_at end into checked_at;
     delete from amzmp.task t where t.account_id = a.account_id and t.kind = 'alarm' and t.subject = alarm;
     insert into amzmp.alarm (account_id, alarm, preset, query, columns, run_as, threshold, below, every, quiet, level, message,
-        targets, set_by)
+        targets, checked_at, set_by)
     values (a.account_id, alarm, preset, query, columns, case when query is not null then amzmp._hook_role(run_as) end,
             coalesce(threshold, p.threshold, 1), coalesce(below, p.below, false), coalesce(every, p.every, '5 minutes'),
             coalesce(quiet, p.quiet, '0'), coalesce(level, p.level, 'warning'), coalesce(left(message, 200), p.message, alarm),
-            coalesce(targets, '{}'), amzmp._caller());
+            coalesce(targets, '{}'), checked_at, amzmp._caller());
     update amzmp.account_flow f set enabled = true
      where f.account_id = a.account_id and f.channel_id = 0 and f.flow = 'watch_alarms';
     perform amzmp._start_clock(a.account_id);
+    perform amzmp._put_off_alarms(a.account_id);
     perform amzmp._log(a.account_id, 0, 'notice', 'alarm', alarm, format('set by %s', amzmp._caller()));
 end
 $$;
@@ -218,6 +222,55 @@ begin
 end
 $$;
 
+/*
+ * That flows do not run is what an alarm should tell, and then nobody marks this one due either: so an account with alarms has a
+ * task that each run puts off, and that runs the flow when nothing else has for a quarter of an hour. Fast mock accounts have
+ * a clock of their own.
+ */
+create function amzmp._put_off_alarms(account_id bigint)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    next_at constant timestamptz := now() + interval '15 minutes';
+begin
+    insert into amzmp.task as t (account_id, kind, subject, due_at)
+    select a.account_id, 'alarms', '', next_at
+    from amzmp.account as a
+    where a.account_id = _put_off_alarms.account_id
+        and a.active
+        and a.time_scale <= 1
+        and exists (select from amzmp.alarm as l where l.account_id = a.account_id and l.enabled)
+        and exists (
+            select
+            from amzmp.account_flow as f
+            where (f.account_id, f.flow) = (a.account_id, 'watch_alarms')
+                and f.enabled
+        )
+    on conflict on constraint task_account_id_kind_subject_key do update
+    set due_at = next_at;
+    if found then
+        perform amzmp._wake();
+    end if;
+end
+$$;
+
+create function amzmp._task_alarms(account_id bigint, subject text, argument jsonb)
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform amzmp._run_places('watch_alarms', array(select p from amzmp._flow_places('watch_alarms', array[account_id]) as p));
+    perform amzmp._put_off_alarms(account_id);
+end
+$$;
+
 -- When an alarm is to be checked next. A run that comes a little early is that minute's all the same.
 create function amzmp._alarm_due_at(a amzmp.alarm, time_scale numeric)
     returns timestamptz
@@ -272,6 +325,7 @@ begin
     delete from amzmp.alarm_delivery d using amzmp.alarm_event e
      where e.account_id = acc and e.at < now() - keep and d.account_id = acc and d.alarm_event_id = e.alarm_event_id;
     delete from amzmp.alarm_event e where e.account_id = acc and e.at < now() - keep;
+    perform amzmp._put_off_alarms(acc);
 end
 $$;
 

@@ -36,7 +36,8 @@ create function amzmp._alarm_new_orders(a amzmp.alarm) returns table (subject te
     as $$
     select o.amazon_order_id, 1::numeric
     from amzmp.orders o
-    where o.account_id = a.account_id and o.imported_at > coalesce(a.checked_at, a.set_at) - interval '10 minutes' and o.imported_at >= a.set_at;
+    where o.account_id = a.account_id and o.imported_at > coalesce(a.checked_at, a.set_at) - interval '10 minutes'
+      and o.imported_at >= least(a.checked_at, a.set_at);
 $$;
 
 create function amzmp._alarm_low_stock(a amzmp.alarm) returns table (subject text, value numeric)

@@ -225,8 +225,8 @@ declare
         when exists (select from amzmp.request r where r.state = 'due' and r.not_before <= now() + interval '1 second'
                          and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests are due'
-        when until = 'settled' and exists (select from amzmp.task t where t.kind not in ('flow', 'flows', 'clock'))
-            then 'tasks wait for their time: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t where t.kind not in ('flow', 'flows', 'clock'))
+        when until = 'settled' and exists (select from amzmp.task t where t.kind not in ('flow', 'flows', 'clock', 'alarms'))
+            then 'tasks wait for their time: ' || (select string_agg(distinct t.kind, ', ') from amzmp.task t where t.kind not in ('flow', 'flows', 'clock', 'alarms'))
         when until = 'settled' and exists (select from amzmp.request r where r.state = 'due' and amzmp._goes_out(r.account_id, r.channel_id, r.operation))
             then 'requests wait for their time'
         when until = 'settled' and exists (select from amzmp.feed f where f.open)

@@ -159,6 +159,17 @@ delivered ops 6
 like "$(control GET hooks)" 'credentials of shop' 'that Amazon refuses the credentials is told all the same'
 sql "update amzmp.account set state = 'valid'" "select amzmp.resume('shop')" >/dev/null
 
+# Nobody marks flows due: that is told all the same, by a task that each run puts off.
+sql "select amzmp.set_alarm('shop', 'silence', preset => 'silent_flows', targets => '{ops}')" >/dev/null
+is "$(sql "select due_at between now() + interval '14 minutes' and now() + interval '15 minutes' from amzmp.task where kind = 'alarms'")" t 'somebody looks when nobody else does'
+sql "update amzmp.account set created_at = now() - interval '1 day'" "update amzmp.flow_run set started_at = started_at - interval '1 day', last_idle_at = null" \
+	"update amzmp.task set due_at = now() where kind = 'alarms'" 'select amzmp._wake()' >/dev/null
+sql_becomes 20 "select count(*) from amzmp.alarm_event where alarm = 'silence'" 1
+like "$(sql "select subjects from amzmp.alarm_event where alarm = 'silence'")" 'get_orders' 'and tells which flows do not run'
+is "$(sql "select due_at > now() + interval '14 minutes' from amzmp.task where kind = 'alarms'")" t 'and looks again later'
+delivered ops 7
+sql "select amzmp.drop_alarm('shop', 'silence')" >/dev/null
+
 # A shop's own query, as the shop's role and never as ours.
 sql 'create role clerk login' 'grant amzmp_admin to clerk' 'create schema store authorization clerk' \
 	'create table store.seen (who name, session_role name, super text)' 'create table store.stock (sku text, n integer)' \
@@ -173,20 +184,20 @@ sql "select amzmp.set_alarm('shop', 'few', 'select sku, store.peek(n) from store
 is "$(sql 'select count(*) from store.seen')" 0 'setting an alarm executes nothing'
 export PGUSER=postgres
 check few
-delivered ops 7
+delivered ops 8
 is "$(sql 'select distinct who, session_role, super from store.seen')" 'clerk|clerk|off' 'a query of the shop runs as its role'
 like "$(sql "select message || subjects from amzmp.alarm_event where alarm = 'few'")" '^only few left: MUG.*"value": 1' 'and tells what is below the threshold'
 sql 'update store.stock set n = 2' >/dev/null
 check few
 sql_becomes 20 "select count(*) from amzmp.alarm_subject where alarm = 'few'" 2
-delivered ops 8
+delivered ops 9
 is "$(sql "select subjects #>> '{0,subject}' from amzmp.alarm_event where alarm = 'few' order by alarm_event_id desc limit 1")" CUP 'later only what is new'
 sql 'update store.stock set n = 9' >/dev/null
 check few
 sql_becomes 20 "select state from amzmp.alarm where alarm = 'few'" quiet
 sql 'update store.stock set n = 0' >/dev/null
 check few
-delivered ops 9
+delivered ops 10
 is "$(sql "select subject_count from amzmp.alarm_event where alarm = 'few' order by alarm_event_id desc limit 1")" 2 'and again what was gone'
 # A query that takes too long is stopped, and what waits behind it goes on.
 sql "select amzmp.set('shop', 'alarm_time_limit', '1 s')" >/dev/null
