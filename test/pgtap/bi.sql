@@ -92,7 +92,8 @@ select amzmp.create_account('orders2', 'EU', 'orders_app', 'A2SELLER', 'mock', '
 create role bi_reader login in role amzmp_reader;
 select amzmp.limit_role('bi_reader', array['orders2']) \g /dev/null
 set local role bi_reader;
-select is((select count(*) from amzmp.order_finance) + (select count(*) from amzmp.order_fee) + (select count(*) from amzmp.ship_risk) + (select count(*) from amzmp.open_shipments) + (select count(*) from amzmp.sales_by_hour)
+select is((select count(*) from amzmp.order_finance) + (select count(*) from amzmp.order_fee)
+    + (select count(*) from amzmp.ship_risk) + (select count(*) from amzmp.open_shipments) + (select count(*) from amzmp.sales_by_hour)
     + (select count(*) from amzmp.sales_by_day) + (select count(*) from amzmp.returns_by_reason)
     + (select count(*) from amzmp.errors_by_day where account_id <> 0), 0::bigint, 'a role sees its own accounts only');
 reset role;

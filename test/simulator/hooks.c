@@ -106,8 +106,9 @@ hook_receive(Call *call)
 	if (json_object_get(hook->ids, id) != NULL)
 		hook->repeated++;
 	json_object_set_new(hook->ids, id, json_true());
-	json_array_append_new(hook->received, json_pack("{s:s, s:o, s:s%, s:s*}", "id", id, "body", body, "text", call->input,
-													call->input_length, "signature", call_header(call, "amzmp-signature")));
+	json_array_append_new(hook->received,
+						  json_pack("{s:s, s:o, s:s%, s:s*}", "id", id, "body", body, "text", call->input,
+									call->input_length, "signature", call_header(call, "amzmp-signature")));
 	call_answer(call, 200, json_pack("{s:b}", "ok", true));
 }
 
