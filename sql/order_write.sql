@@ -114,14 +114,19 @@ begin
     with channel as materialized (
         select d.marketplace_id, coalesce(c.channel_id, 0) as channel_id, m.country_code,
                amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_format') as format,
-               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix') as prefix,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_business') as business_prefix,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_prime') as prime_prefix,
+               amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_number_prefix_amazon') as amazon_prefix
           from (select distinct (u.a).marketplace_id from (select unnest($2) as a offset 0) as u) as d
           left join amzmp.channel c on c.account_id = acc and c.marketplace_id = d.marketplace_id
           left join amzmp.marketplace m on m.marketplace_id = d.marketplace_id
     ), numbered as materialized (
         select a.*, o.place, o.order_number, o.personal_purged_at is not null as purged, coalesce(l.channel_id, 0) as channel_id,
-               coalesce(o.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code, l.prefix,
-                                                            a.fulfilled_by)) as number
+               coalesce(o.order_number, amzmp._order_number(a.amazon_order_id, l.format, l.country_code,
+                    coalesce(case when 'AMAZON_BUSINESS' = any (a.programs) then l.business_prefix end,
+                             case when 'PRIME' = any (a.programs) then l.prime_prefix end,
+                             case when a.fulfilled_by = 'AMAZON' then l.amazon_prefix end, l.prefix), a.fulfilled_by)) as number
           from unnest($2) as a
           left join channel l on l.marketplace_id is not distinct from a.marketplace_id
           left join lateral (
