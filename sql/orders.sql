@@ -388,7 +388,7 @@ create function amzmp.format_order_number(amazon_order_id text, format text, mar
     language sql immutable parallel safe
     begin atomic
     select case when coalesce(format, '') = '' then amazon_order_id
-        else replace(replace(replace(replace(replace(replace(replace(replace(format,
+        else replace(replace(replace(replace(replace(replace(replace(replace(replace(format, '{fulfilment}', '{fulfillment}'),
             '{n1}', split_part(amazon_order_id, '-', 1)),
             '{n2}', split_part(amazon_order_id, '-', 2)),
             '{n3}', split_part(amazon_order_id, '-', 3)),

@@ -18,6 +18,7 @@ create table amzmp.setting_definition (
     choices jsonb,
     minimum numeric,
     maximum numeric,
+    pattern text,
     recomputes boolean not null default false,
     built_in boolean not null default false,
     constraint setting_definition_name_check check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
@@ -40,6 +41,8 @@ create table amzmp.setting_definition (
         choices is null
         or jsonb_typeof(choices) = 'array' and type in ('text', 'list') and (default_value is null or choices @> default_value)
     ),
+    -- an expression that is none is an error by itself
+    constraint setting_definition_pattern_check check (pattern is null or type = 'text' and coalesce(default_value #>> '{}', '') ~ pattern),
     constraint setting_definition_limits_check check (
         (num_nonnulls(minimum, maximum) = 0 or type in ('integer', 'number', 'interval')) and minimum <= maximum
     )
@@ -56,6 +59,7 @@ comment on column amzmp.setting_definition.default_value is 'The value where not
 comment on column amzmp.setting_definition.choices is 'The values allowed, a JSON array of texts; null: any. For a list, of its elements.';
 comment on column amzmp.setting_definition.minimum is 'Smallest number allowed; seconds for an interval.';
 comment on column amzmp.setting_definition.maximum is 'Greatest number allowed; seconds for an interval.';
+comment on column amzmp.setting_definition.pattern is 'A regular expression that a text must match; null: any text.';
 comment on column amzmp.setting_definition.recomputes is 'Does a change alter prices or stock, so that attached sources are read anew?';
 comment on column amzmp.setting_definition.built_in is 'Does it belong to amzmp?';
 
@@ -147,8 +151,6 @@ values
         'Import all orders, only those that the merchant ships, or only those that Amazon ships.'),
     (true, 'item_key', 'account', 'text', 'Items are found by', '"sku"', null, null, '["sku", "asin"]',
         'Whether an ordered item is looked for among the shop''s products by its SKU or by its ASIN.'),
-    (true, 'order_number_format', 'both', 'text', 'Order number', '"{amazon_id}"', null, null, null,
-        'How the shop''s order number is made. Placeholders: {amazon_id}, its three blocks {n1} {n2} {n3}, {prefix}, {marketplace}, {fulfillment}, a running {number}. Example: AMZ-{n1}{n3}{n2}.'),
     (true, 'order_number_prefix', 'both', 'text', 'Order number prefix', '""', null, null, null,
         'What {prefix} stands for in order_number_format.'),
     (true, 'order_number_prefix_business', 'both', 'text', 'Prefix of businesses'' orders', null, null, null, null,
@@ -161,6 +163,12 @@ values
         'For delivery functions: must an address name its district or neighborhood?'),
     (true, 'address_per_channel', 'account', 'boolean', 'Addresses by channel', 'false', null, null, null,
         'For delivery functions: are codes of addresses mapped for each channel apart?');
+
+insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, pattern, description)
+values
+    (true, 'order_number_format', 'both', 'text', 'Order number', '"{amazon_id}"',
+        '^([^{}]|\{(amazon_id|n[123]|prefix|marketplace|fulfill?ment|number)\})*$',
+        'How the shop''s order number is made. Placeholders: {amazon_id}, its three blocks {n1} {n2} {n3}, {prefix}, {marketplace}, {fulfillment}, a running {number}. Example: AMZ-{n1}{n3}{n2}. Empty: Amazon''s number.');
 
 -- Orders going on: dispatch, cancellation, return.
 insert into amzmp.setting_definition (built_in, name, scope, type, label, default_value, minimum, maximum, required_by, description)
@@ -263,6 +271,7 @@ begin
             format(' from %s to %s', definition.minimum, definition.maximum)
         when definition.minimum is not null then format(', at least %s', definition.minimum)
         when definition.maximum is not null then format(', at most %s', definition.maximum)
+        when definition.pattern is not null then format(' that matches %s', definition.pattern)
         else ''
     end || case
         when definition.type = 'interval' and num_nonnulls(definition.minimum, definition.maximum) > 0 then ' seconds'
@@ -274,6 +283,7 @@ begin
         or size < definition.minimum
         or size > definition.maximum
         or not coalesce(definition.choices @> parsed, true)
+        or not coalesce(value ~ definition.pattern, true)
     then
         raise exception using
             errcode = 'AZ202',

@@ -134,8 +134,12 @@ select is(amzmp.format_order_number('403-1234567-8765432', v.format, v.marketpla
                ('{prefix}-{number}', null, 'AMZN', null, 'AMZN-1100001'),
                ('{fulfillment}-{number}', null, null, 'AMAZON', 'AFN-1100001'),
                ('{fulfillment}-{number}', null, null, 'MERCHANT', 'MFN-1100001'),
+               ('{fulfilment}-{number}', null, null, 'MERCHANT', 'MFN-1100001'),
                ('{prefix}-{fulfillment}-{marketplace}{amazon_id}', 'US', 'AMZ', 'AMAZON', 'AMZ-AFN-US403-1234567-8765432'))
        as v (format, marketplace, prefix, side, number);
+select throws_ok($$select amzmp.set('orders_DE', 'order_number_format', 'AMZ-{n4}')$$, 'AZ202', null, 'a placeholder that there is not is refused');
+select throws_ok($$select amzmp.set('orders_DE', 'order_number_format', 'AMZ-{n1')$$, 'AZ202', null, 'and one that does not end');
+select lives_ok($$select amzmp.set('orders_DE', 'order_number_format', '')$$, 'an empty format is Amazon''s number');
 select amzmp.set('orders_DE', 'order_number_format', '{marketplace}-{number}') \g /dev/null
 select arrives(:account_id, an_order('780-0000001-0000001', 'PENDING', 1, jsonb_build_array(item('7801', 'PEN', 1)))) \g /dev/null
 select arrives(:account_id, an_order('780-0000001-0000001', 'UNSHIPPED', 2, jsonb_build_array(item('7801', 'PEN', 1)))) \g /dev/null
