@@ -7,8 +7,8 @@
  * account, which all channels share. Both hold three stages of a value:
  *
  *		desired    what the shop wants now (recompute.sql)
- *		submitted  what Amazon accepted last (send_answer.sql, publish.sql)
- *		observed   what Amazon was last seen to have (publish.sql)
+ *		submitted  what Amazon accepted last (send_answer.sql)
+ *		observed   what Amazon was last seen to have (observe.sql)
  *
  * remote is what we expect to be live. It follows from the latter two: an accepted value sets it, an imported order
  * lowers it, an unknown one (null) is sent again. The differs columns compare desired with remote; the flows that

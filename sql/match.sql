@@ -3,7 +3,7 @@
  *	  Which catalogue item of Amazon's is the product? Searching the catalogue by hand, and matching listings by barcode.
  *
  * A listing without an ASIN waits in state matching until the catalogue has answered: with exactly one item for its
- * barcode it goes on (publish.sql), with none or several it is rejected and amzmp.match_candidate keeps the choice.
+ * barcode it goes on (publish_put.sql), with none or several it is rejected and amzmp.match_candidate keeps the choice.
  */
 
 -- Catalogue items of an answer, as they are in one marketplace.
