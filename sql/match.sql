@@ -5,6 +5,34 @@
  * A listing without an ASIN waits in state matching until the catalogue has answered: with exactly one item for its
  * barcode it goes on (publish_put.sql), with none or several it is rejected and amzmp.match_candidate keeps the choice.
  */
+create table amzmp.match_candidate (
+    account_id bigint not null,
+    channel_id bigint not null,
+    sku text not null,
+    asin text not null,
+    title text,
+    brand text,
+    image text,
+    product_type text,
+    method text not null,
+    score numeric not null,
+    seen_at timestamptz not null default now(),
+    primary key (account_id, channel_id, sku, asin),
+    constraint match_candidate_score_check check (score between 0 and 1)
+);
+
+comment on table amzmp.match_candidate is 'Catalogue items that may be a product: several with its barcode, or found by its title. publish(channel, sku, asin) chooses one.';
+comment on column amzmp.match_candidate.account_id is 'The account.';
+comment on column amzmp.match_candidate.channel_id is 'The channel.';
+comment on column amzmp.match_candidate.sku is 'The SKU.';
+comment on column amzmp.match_candidate.asin is 'The catalogue item.';
+comment on column amzmp.match_candidate.title is 'Its title at Amazon.';
+comment on column amzmp.match_candidate.brand is 'Its brand at Amazon.';
+comment on column amzmp.match_candidate.image is 'URL of its main picture.';
+comment on column amzmp.match_candidate.product_type is 'Its product type at Amazon.';
+comment on column amzmp.match_candidate.method is 'How it was found: ean, by its barcode; title, by find_candidates().';
+comment on column amzmp.match_candidate.score is 'How well it fits, 0 to 1.';
+comment on column amzmp.match_candidate.seen_at is 'When it was found.';
 
 -- Catalogue items of an answer, as they are in one marketplace.
 create function amzmp._catalog_items(body jsonb, marketplace_id text)
