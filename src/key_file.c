@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/xact.h"
 #include "lib/stringinfo.h"
 #include "storage/fd.h"
 #include "utils/guc.h"
@@ -271,14 +272,26 @@ key_file_refresh(void)
 	return result;
 }
 
-void
-key_file_require(void)
+static void
+require_now(void)
 {
 	KeyProblem found = key_file_refresh();
 
 	if (found.reason != NULL)
 		ereport(ERROR, (errcode(ERRCODE_AMZMP_KEY_UNUSABLE), errmsg("the key that seals secrets cannot be used"),
 						errdetail_internal("%s", found.reason), errhint("%s", found.hint)));
+}
+
+/* A statement may seal hundreds of values: it looks at the file once. */
+void
+key_file_require(void)
+{
+	static TimestampTz looked_at = 0;
+
+	if (ring.count > 0 && looked_at == GetCurrentStatementStartTimestamp())
+		return;
+	require_now();
+	looked_at = GetCurrentStatementStartTimestamp();
 }
 
 /* ---------------------------------------------------------------------------
@@ -443,13 +456,13 @@ key_file_add(void)
 	int directory;
 	uint32 id;
 
-	key_file_require();
+	require_now();
 
 	/* Through a symbolic link, the file itself is replaced, not the link. */
 	if (realpath(key_file, path) == NULL)
 		key_file_failed("could not find the key file");
 	directory = lock_key_directory(path);
-	key_file_require(); /* as it is now that nobody else changes it */
+	require_now(); /* as it is now that nobody else changes it */
 	if (ring.count >= MAX_KEYS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the key file contains %d keys already", ring.count),
