@@ -349,6 +349,7 @@ begin
             from amzmp.cancellation as c
             where (c.account_id, c.amazon_order_id) = (o.account_id, o.amazon_order_id)
         );
+    perform amzmp._settle_cancelled_lines(account_id, order_ids);
 end
 $$;
 

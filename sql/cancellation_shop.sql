@@ -2,10 +2,10 @@
  * cancellation_shop.sql
  *	  Telling the shop of cancellations, by a function of its own, and the flow that leaves none behind.
  *
- * The function is told at most two things about an order: that the buyer asks to cancel it, which it may accept or
- * decline, and that it is cancelled. It is told of an order only after that was handed over to the shop; until then the
- * request waits. An order that is cancelled before it was ever handed over is never handed over, so nothing is told. The
- * function runs in a process of the role that registered it (delivery.sql).
+ * The function is told that the buyer asks to cancel an order, which it may accept or decline, that it is cancelled, each at
+ * most once, and that lines of it are cancelled while the rest goes on (cancelled_line.sql). It is told of an order only after
+ * that was handed over to the shop; until then the request waits. An order that is cancelled before it was ever handed over is
+ * never handed over, so nothing is told. The function runs in a process of the role that registered it (delivery.sql).
  */
 insert into amzmp.flow (flow, scope, every, on_by_default, capability, title, description)
 values
@@ -36,7 +36,7 @@ end
 $$;
 
 select amzmp._expose('amzmp._cancel_orders_with(text, regprocedure, name)', 'amzmp_admin',
-    'Names the shop''s function (account_id bigint, amazon_order_id text, event text, reason text) returns text that is told of cancellations. Event requested: the buyer asks; accept cancels at Amazon, decline ships all the same, null leaves it to a person. Event cancelled: the order is cancelled at Amazon; the result does not matter. The reason is the setting cancellation_reason, else Amazon''s words. It runs as the caller, or as the role that a superuser names. A null function ends it.');
+    'Names the shop''s function (account_id bigint, amazon_order_id text, event text, reason text) returns text that is told of cancellations. Event requested: the buyer asks; accept cancels at Amazon, decline ships all the same, null leaves it to a person. Event cancelled: the order is cancelled at Amazon. Event lines_cancelled: units of some lines are, amzmp.cancelled_line says what remains of them. The result of both does not matter. The reason is the setting cancellation_reason, else Amazon''s words. It runs as the caller, or as the role that a superuser names. A null function ends it.');
 
 -- What the shop's function is to be told of an order next; null: nothing, or not yet.
 create function amzmp._cancellation_news(c amzmp.cancellation)
@@ -135,6 +135,7 @@ declare
     scale constant double precision := (select a.time_scale from amzmp.account as a where a.account_id = acc);
 begin
     perform amzmp._queue_cancellations(acc);
+    perform amzmp._queue_cancelled_lines(acc);
     perform amzmp._resume_cancellation(o)
     from amzmp.cancellation as c
     join amzmp.orders as o using (account_id, amazon_order_id)
@@ -176,7 +177,10 @@ begin
     return query
     select n.event, coalesce(amzmp._setting_text($1, 0, 'cancellation_reason'), c.buyer_reason)
     from (select amzmp._cancellation_news(c) as event) as n
-    where n.event is not null;
+    where n.event is not null
+    union all
+    select 'lines_cancelled', coalesce(amzmp._setting_text($1, 0, 'cancellation_reason'), l.reason)
+    from amzmp._cancelled_line_news(o) as l;
 end
 $$;
 
@@ -202,6 +206,11 @@ begin
     perform amzmp._hook_of_caller(account_id, o.channel_id, 'cancellation');
     if failed_message is not null then
         message := amzmp._mask_personal(account_id, amazon_order_id, amzmp._safe_error(failed_state, failed_message));
+    end if;
+    if event = 'lines_cancelled' then
+        perform amzmp._cancelled_lines_told(o, message);
+        return;
+    elsif message is not null then
         perform amzmp._cancellation_not_taken(o, message);
         return;
     end if;
@@ -268,6 +277,8 @@ declare
     message text;
 begin
     for news in select event, reason from amzmp.begin_cancellation_news(%1$s, %2$L) loop
+        state := null;
+        message := null;
         begin
             decision := %3$s(%1$s::bigint, %2$L::text, news.event, news.reason);
             set constraints all immediate;

@@ -251,7 +251,7 @@ begin
                 select sum(x.item_tax) filter (where booked.items and k.ours) as on_items,
                        sum(x.shipping_tax) filter (where booked.shipping and k.ours) as on_shipping,
                        jsonb_agg(jsonb_build_object('order_item_id', x.order_item_id, 'sku', x.shop_sku, 'amazon_sku', x.sku, 'title', x.title,
-                           'quantity', x.quantity_ordered, 'unit_price', x.unit_price, 'item_price', x.item_price,
+                           'quantity', x.quantity_ordered, 'remaining', amzmp._remaining_units(o, x), 'unit_price', x.unit_price, 'item_price', x.item_price,
                            'item_tax', case when booked.items and k.ours then x.item_tax end, 'shipping_price', x.shipping_price,
                            'shipping_tax', case when booked.shipping and k.ours then x.shipping_tax end, 'discount', x.discount,
                            'total', x.total, 'tax_collected_by_amazon', x.order_item_id = any (collected)) order by x.position) as items
@@ -264,7 +264,7 @@ end
 $$;
 
 select amzmp._expose('amzmp._shop_order(bigint, text)', 'amzmp_reader',
-    'An order in the shop''s words, for its delivery function: number, source, store, payment method, how to book the customer, carrier and shipping method of the service level, taxes as far as the shop books them (null: not booked), and the lines as JSON. No personal data; see shop_address.');
+    'An order in the shop''s words, for its delivery function: number, source, store, payment method, how to book the customer, carrier and shipping method of the service level, taxes as far as the shop books them (null: not booked), and the lines as JSON (remaining: units ordered and not cancelled). No personal data; see shop_address.');
 
 -- What the shop calls a part of an address; null when that is not mapped.
 create function amzmp._mapped_address(account_id bigint, channel_id bigint, kind text, country text, code text) returns text

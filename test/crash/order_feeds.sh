@@ -140,6 +140,25 @@ told=$(place '{"items": [{"sku": "S-5", "quantity": 1}]}')
 becomes "select import_state from amzmp.orders where amazon_order_id = '$told'" delivered 'an order for the shop''s function'
 fate "$told" cancel_request '{"reason": "Please cancel"}'
 becomes "select cancelled from shop.sale where amazon_order_id = '$told'" 'requested: Please cancel, cancelled: Please cancel' 'it is told, accepts, and is told when it is done'
+
+# lines are cancelled while the rest of the order goes on
+some=$(place '{"items": [{"sku": "S-16", "quantity": 3}, {"sku": "S-17", "quantity": 1}]}')
+becomes "select import_state from amzmp.orders where amazon_order_id = '$some'" delivered 'an order of two lines'
+held=$(sql "select coalesce(sum(quantity), 0) from amzmp.movement where amazon_order_id = '$some'")
+fate "$some" cancel '{"sku": "S-16", "quantity": 1, "reason": "Too many"}'
+becomes "select cancelled from shop.sale where amazon_order_id = '$some'" 'lines_cancelled: Too many' 'the shop is told when units of a line are cancelled'
+is "$(sql "select i.sku || ' ' || l.remaining || ' ' || l.cancelled_by from amzmp.cancelled_line l join amzmp.order_item i using (account_id, amazon_order_id, order_item_id)")" \
+	'S-16 2 BUYER' 'and what remains of it'
+is "$held $(sql "select sum(quantity) from amzmp.movement where amazon_order_id = '$some'")" '-4 -3' 'its unit comes back'
+seller "update shop.sale set cancelled = 'broken' where amazon_order_id = '$some'"
+fate "$some" cancel '{"sku": "S-17", "by": "AMAZON", "reason": "Not allowed"}'
+becomes "select l.told_tries > 0 and l.told_at is null from amzmp.cancelled_line l join amzmp.order_item i using (account_id, amazon_order_id, order_item_id) where i.sku = 'S-17'" t \
+	'a function that fails is told again'
+seller "update shop.sale set cancelled = null where amazon_order_id = '$some'"
+sql "update amzmp.task set due_at = now() where kind = 'cancellation'" "select amzmp._wake()" >/dev/null
+becomes "select cancelled from shop.sale where amazon_order_id = '$some'" 'lines_cancelled: Not allowed' 'and takes it, once for each change'
+is "$(sql "select o.status || ' ' || jsonb_path_query_array(s.items, '\$[*].remaining') from amzmp.orders o, amzmp.shop_order(o.account_id, o.amazon_order_id) s where o.amazon_order_id = '$some'")" \
+	'UNSHIPPED [2, 0]' 'the order goes on with the rest'
 broken=$(place '{"items": [{"sku": "S-5", "quantity": 1}]}')
 becomes "select import_state from amzmp.orders where amazon_order_id = '$broken'" delivered 'another'
 seller "update shop.sale set cancelled = 'broken' where amazon_order_id = '$broken'"

@@ -303,9 +303,41 @@ cancel_lines(Order *order, const char *by, const char *reason)
 	}
 }
 
+/* What is not shipped of one line, or some units of it; the rest goes on. Only orders that are paid have something to go on with. */
 static void
-cancel(Order *order, const json_t *spec)
+cancel_line(Order *order, const json_t *spec, char **problem)
 {
+	const char *sku = json_get_text(spec, "sku");
+
+	for (size_t i = 0; i < order->items.count; i++)
+	{
+		OrderItem *line = order->items.at[i];
+		int64_t open = line->ordered - line->confirmed;
+		int64_t units = json_get_int(spec, "quantity", open);
+
+		if (strcmp(line->sku, sku) != 0)
+			continue;
+		if (units < 1 || units > open)
+			*problem = xprintf("%lld units of %s are open", (long long) open, sku);
+		else
+		{
+			line->ordered -= units;
+			set_text(&line->cancel_by, json_get_text(spec, "by") == NULL ? "BUYER" : json_get_text(spec, "by"));
+			set_text(&line->cancel_reason, json_get_text(spec, "reason"));
+		}
+		return;
+	}
+	*problem = xprintf("the order has no line %s", sku);
+}
+
+static void
+cancel(Order *order, const json_t *spec, char **problem)
+{
+	if (json_get_text(spec, "sku") != NULL)
+	{
+		cancel_line(order, spec, problem);
+		return;
+	}
 	cancel_lines(order, json_get_text(spec, "by"), json_get_text(spec, "reason"));
 	if (json_get_bool(spec, "restock", settings.restock_on_cancel))
 		give_back(order);
@@ -399,7 +431,7 @@ order_control(Order *order, const char *action, const json_t *spec, char **probl
 			*problem = xprintf("only a pending order can be paid, this one is %s", order->status);
 	}
 	else if (strcmp(action, "cancel") == 0)
-		cancel(order, spec);
+		cancel(order, spec, problem);
 	else if (strcmp(action, "cancel_request") == 0)
 		ask_to_cancel(order, spec);
 	else if (strcmp(action, "ship") == 0)
