@@ -97,7 +97,8 @@ select lives_ok($$select amzmp.create_channel('c_DE', 'eu', 'DE')$$, 'its name a
 select is((select count(*)::integer from amzmp.channel where marketplace_id = 'A1PA6795UKMFR9'), 1, 'and it is the same again');
 select amzmp.drop_account('eu') \g /dev/null
 select is_empty($$select from amzmp.account where name = 'eu' and (refresh_token is not null or active or state <> 'dropped')$$, 'a dropped account has no credentials');
-select is_empty(format('select from amzmp.account_flow where account_id = %s and enabled', :account_id), 'no flows');
+select set_eq(format('select flow from amzmp.account_flow where account_id = %s and enabled', :account_id),
+    array['housekeeping', 'purge_personal_data'], 'no flows but those that rid it of what has to go');
 select is_empty(format('select from amzmp.request where account_id = %s and state <> ''sending''', :account_id), 'nothing to send');
 select isnt_empty(format('select from amzmp.activity where account_id = %s', :account_id), 'and a history');
 select throws_ok($$select amzmp.call('eu', 'getFeeds')$$, 'AZ201', null, 'calls do not know it');
