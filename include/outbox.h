@@ -93,6 +93,7 @@ extern bool outbox_retry_sources(void); /* is there one that fails? */
 
 /* Rows and strings are palloc'd in `keep`. */
 extern int outbox_claim(const Lane *lane, int most, MemoryContext keep, OutboxItem **items);
+extern bool outbox_lane_waits(const Lane *lane); /* are there others in it, due later or held? */
 extern void outbox_complete(int64 account_id, const OutboxAnswer *answers, int count, bool park);
 extern void outbox_complete_failed(int64 account_id, const OutboxAnswer *answer, const char *state, const char *message);
 extern void outbox_postpone(int64 account_id, const OutboxDelay *delays, int count);

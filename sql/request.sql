@@ -51,6 +51,8 @@ create table amzmp.answer (
     answered_at timestamptz not null,
     primary key (account_id, request_id)
 );
+-- what is sealed cannot be compressed
+alter table amzmp.answer alter column body set storage external;
 
 create table amzmp.request_log (
     account_id bigint not null,

@@ -181,13 +181,14 @@ create function amzmp._park_answers(account_id bigint, request_ids bigint[], sta
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
+    -- bodies are large: by their subscript they are not copied once more
     insert into amzmp.answer (account_id, request_id, status, outcome, body, error_code, error_message,
                               amazon_request_id, answered_at)
     select _park_answers.account_id, x.request_id, x.status, x.outcome,
-           amzmp._seal(x.body, 'answer', _park_answers.account_id || '/' || x.request_id),
+           amzmp._seal(bodies[x.position], 'answer', _park_answers.account_id || '/' || x.request_id),
            x.error_code, x.error_message, x.amazon_request_id, clock_timestamp()
-      from unnest(request_ids, statuses, outcomes, bodies, error_codes, error_messages, amazon_request_ids)
-           as x (request_id, status, outcome, body, error_code, error_message, amazon_request_id);
+      from unnest(request_ids, statuses, outcomes, error_codes, error_messages, amazon_request_ids)
+           with ordinality as x (request_id, status, outcome, error_code, error_message, amazon_request_id, position);
     update amzmp.request r set state = 'answered'
      where r.account_id = _park_answers.account_id and r.request_id = any (request_ids);
     perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');

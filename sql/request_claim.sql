@@ -41,7 +41,7 @@ begin
       join amzmp.operation o on o.name = l.operation
       -- an operation for one type of feeds (feed.sql)
       left join amzmp.feed_type t on t.name = nullif(split_part(l.operation, ':', 2), '')
-      cross join (select amzmp._is_fenced() as fenced, exists (select from amzmp.identity) as known) here
+      cross join (select (select amzmp._is_fenced()) as fenced, exists (select from amzmp.identity) as known) here
       cross join lateral (
         -- asked once for the account, so that what a hold keeps back is not walked through
         select r.not_before as next_at from amzmp.request r
@@ -53,6 +53,16 @@ begin
      where case when o.api = 'alarm' then a.state <> 'dropped' and not here.fenced
                 when l.operation = 'exchangeAuthorizationCode' then a.state <> 'dropped' and not (here.fenced and here.known)
                 else a.active and a.state <> 'invalid' and not here.fenced end;
+end
+$$;
+
+-- Inner, sender: has a lane requests that wait, be it for their time or for the end of a hold?
+create function amzmp._lane_waits(account_id bigint, operation text) returns boolean
+    language plpgsql stable parallel restricted set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return exists (select from amzmp.request r
+                    where r.account_id = _lane_waits.account_id and r.operation = _lane_waits.operation and r.state = 'due');
 end
 $$;
 

@@ -66,6 +66,7 @@ typedef struct Settlement
 	int64 account_id;
 	OutboxAnswer answer;
 	OutboxDelay delay;
+	bool asked_again; /* should a crash of the server take it back */
 	HttpAnswer *came; /* whose body the answer's is, kept until it is written */
 } Settlement;
 
@@ -496,6 +497,9 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner &&
 		!says_nothing(exchange, &settlement->answer))
 		settlement->kind = SETTLE_PARK;
+	/* a parked answer has had no effect yet, and _recover() asks again for one that is gone */
+	settlement->asked_again =
+		settlement->kind == SETTLE_PARK && attempts_left && strcmp(exchange->lane.after_lost_answer, "repeat") == 0;
 }
 
 /*
@@ -545,6 +549,17 @@ write_batch(void *arg)
 	}
 }
 
+/* The disk is not waited for when all of it would be asked for again: pages of orders are large and come in a row. */
+static ErrorData *
+write_committed(Batch *batch)
+{
+	bool lazy = true;
+
+	for (int i = 0; i < batch->count; i++)
+		lazy = lazy && batch->settlements[i].asked_again;
+	return worker_transaction(write_batch, batch, true, lazy, settling);
+}
+
 typedef struct Failure
 {
 	const Settlement *settlement;
@@ -564,7 +579,7 @@ static void
 write_alone(Settlement *settlement)
 {
 	Batch one = {settlement, 1};
-	Failure failure = {settlement, worker_transaction(write_batch, &one, true, false, settling)};
+	Failure failure = {settlement, write_committed(&one)};
 	ErrorData *error;
 
 	if (failure.error == NULL)
@@ -595,7 +610,7 @@ static void
 write_settlements(Batch *batch)
 {
 	qsort(batch->settlements, batch->count, sizeof(Settlement), by_account_and_kind);
-	if (worker_transaction(write_batch, batch, true, false, settling) == NULL)
+	if (write_committed(batch) == NULL)
 		return;
 	for (int i = 0; i < batch->count; i++)
 		write_alone(&batch->settlements[i]);

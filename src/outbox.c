@@ -32,6 +32,7 @@ static Statement work = {"select * from amzmp._work()", 0, {0}, NULL};
 static Statement prepared = {"select amzmp._prepared_pending()", 0, {0}, NULL};
 static Statement retry_sources = {"select amzmp._retry_sources()", 0, {0}, NULL};
 static Statement claim = {"select * from amzmp._claim($1, $2, $3)", 3, {INT8OID, TEXTOID, INT4OID}, NULL};
+static Statement lane_waits = {"select amzmp._lane_waits($1, $2)", 2, {INT8OID, TEXTOID}, NULL};
 static Statement complete = {"select amzmp._complete($1, $2, $3, $4, $5, $6, $7, $8)",
 							 8,
 							 {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
@@ -265,6 +266,16 @@ outbox_claim(const Lane *lane, int most, MemoryContext keep, OutboxItem **items)
 	}
 	MemoryContextSwitchTo(old);
 	return (int) SPI_processed;
+}
+
+bool
+outbox_lane_waits(const Lane *lane)
+{
+	Datum values[2] = {Int64GetDatum(lane->account_id), CStringGetTextDatum(lane->operation)};
+	bool isnull;
+
+	run(&lane_waits, values, NULL);
+	return DatumGetBool(column(0, 1, &isnull));
 }
 
 static Datum

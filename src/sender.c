@@ -260,6 +260,7 @@ typedef struct Claim
 	MemoryContext keep;
 	OutboxItem *items;
 	int count;
+	bool others_wait; /* in a lane that could not give as many as asked for */
 } Claim;
 
 static void
@@ -268,6 +269,7 @@ claim(void *arg)
 	Claim *claim = arg;
 
 	claim->count = outbox_claim(claim->lane, claim->most, claim->keep, &claim->items);
+	claim->others_wait = claim->count < claim->most && outbox_lane_waits(claim->lane);
 }
 
 /* An access token for the lane; when there is none yet the lane waits, and its renewal is under way somewhere. */
@@ -320,8 +322,8 @@ serve_lane(Sender *sender, Lane *lane, int room, TimestampTz now)
 	if (c.count < c.most)
 	{
 		usage_plan_give_back(lane->demand, lane->demand_count, c.most - c.count);
-		lane->next_at = DT_NOEND; /* drained; the refresh says when its next request is due */
-		sender->refresh = true;
+		lane->next_at = DT_NOEND; /* drained; a refresh says when its next request is due */
+		sender->refresh |= c.others_wait;
 	}
 	for (int i = 0; i < c.count; i++)
 		if (!exchange_start(sender->pool, lane, &c.items[i], token))
