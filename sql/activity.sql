@@ -55,6 +55,17 @@ begin
 end
 $$;
 
+-- A number with its noun, for messages.
+create function amzmp._count_of(number bigint, one text, many text)
+    returns text
+    language sql
+    immutable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select number || ' ' || case number when 1 then one else many end
+$$;
+
 -- Inner: make tomorrow's and the day after's partitions, drop those past their retention. Days are UTC's, whatever the
 -- server's time zone is or becomes. Whoever reads the log for long makes this give up until the next run: a lock that waits
 -- would hold up everybody who writes to it.
