@@ -11,8 +11,8 @@
  *		live ──stopped, unpublished──▶ off_sale · removed        deactivated, off_sale ──price or stock──▶ pending
  *		live ──vanished at Amazon──▶ gone                        removed, gone ──publish──▶ queued
  *
- * The arrows themselves are in publish.sql, publish_put.sql, observe.sql and unpublish.sql; amzmp._enter is the one place
- * where a listing changes its state. Here is what a person reads.
+ * publish.sql says which file has which arrow; amzmp._enter is the one place where a listing changes its state. Here is
+ * what a person reads.
  */
 create table amzmp.listing_state (
     state text primary key,

@@ -16,8 +16,8 @@
  * Reading goes through searchListingsItems, 20 SKUs a call, and so does the look before a SKU is first put: whether an
  * offer is made, changed or adopted is decided by what Amazon has, not by the caller.
  *
- * Here is how an offer comes to be wanted; then publish_put.sql (the put), observe.sql (reading, the verdict) and
- * unpublish.sql (what is no longer wanted).
+ * Here is how an offer comes to be wanted; then publish_put.sql (the put), observe.sql (reading, the verdict),
+ * listing_settle.sql (what follows from either), unpublish.sql and listing_leave.sql (how it goes).
  */
 
 /*
