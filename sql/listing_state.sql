@@ -11,8 +11,8 @@
  *		live ──stopped, unpublished──▶ off_sale · removed        deactivated, off_sale ──price or stock──▶ pending
  *		live ──vanished at Amazon──▶ gone                        removed, gone ──publish──▶ queued
  *
- * publish.sql says which file has which arrow; amzmp._enter is the one place where a listing changes its state. Here is
- * what a person reads.
+ * publish.sql says which file has which arrow. Here is what a person reads, and the one place where a listing changes its
+ * state, amzmp._enter.
  */
 create table amzmp.listing_state (
     state text primary key,
@@ -102,3 +102,84 @@ comment on column amzmp.listing_status.next_at is 'When.';
 comment on column amzmp.listing_status.code is 'The code of the failure, Amazon''s or ours.';
 comment on column amzmp.listing_status.asin is 'Amazon''s catalogue item.';
 comment on column amzmp.listing_status.offer_url is 'Link to the page on which buyers see it.';
+
+/*
+ * Set the state of listings with the reason for it, and log what did not come out as wanted.
+ */
+create type amzmp.new_state as (channel_id bigint, sku text, state text, reason text, code text);
+
+comment on type amzmp.new_state is 'Inner: a state that a listing enters. code: why it failed, for amzmp.penalty; null where it did not.';
+
+create function amzmp._enter(account_id bigint, states amzmp.new_state[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    failure amzmp.new_state;
+begin
+    perform amzmp._notify_listings(_enter.account_id, array_agg(s.channel_id), array_agg(s.sku), array_agg(s.state))
+    from unnest(states) as s
+    join amzmp.listing as l on (l.account_id, l.channel_id, l.sku) = (_enter.account_id, s.channel_id, s.sku) and l.state <> s.state;
+
+    update amzmp.listing as l
+    set state = s.state,
+        state_reason = s.reason,
+        state_at = case when l.state = s.state then l.state_at else now() end
+    from unnest(states) as s
+    where (l.account_id, l.channel_id, l.sku) = (_enter.account_id, s.channel_id, s.sku)
+        and (l.state, l.state_reason) is distinct from (s.state, s.reason);
+
+    perform amzmp._share_stock(account_id, array(select s.sku from unnest(states) as s));
+
+    foreach failure in array array(select s from unnest(states) as s where s.code is not null)
+    loop
+        perform amzmp._penalise(account_id, failure.channel_id, 'publish', failure.sku, failure.code, failure.reason);
+    end loop;
+
+    -- what is on its way once more may fail once more; only what came out well is forgiven
+    delete from amzmp.penalty as p
+    using unnest(states) as s
+    where (p.account_id, p.channel_id, p.kind, p.subject) = (_enter.account_id, s.channel_id, 'publish', s.sku)
+        and s.code is null
+        and s.state not in ('queued', 'matching', 'sent', 'pending');
+end
+$$;
+
+-- Stock can be sent while an offer that the merchant ships is listed in any channel. What was live is forgotten with
+-- the last one.
+create function amzmp._share_stock(account_id bigint, skus text[])
+    returns void
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update amzmp.inventory as i
+    set listed = s.listed,
+        remote_quantity = case when s.listed then i.remote_quantity end,
+        remote_terms = case when s.listed then i.remote_terms end,
+        submitted_quantity_at = case when s.listed then i.submitted_quantity_at end
+    from (
+        select k.sku, exists (
+                select
+                from amzmp.channel as c
+                join amzmp.listing as l using (account_id, channel_id)
+                where c.account_id = _share_stock.account_id
+                    and l.sku = k.sku
+                    and l.listed
+                    and not l.is_parent
+                    and (l.step is null or l.step = 'stock')
+                    and l.fulfillment = 'merchant'
+            ) as listed
+        from (select distinct u.sku from unnest(_share_stock.skus) as u (sku)) as k
+    ) as s
+    where (i.account_id, i.sku, i.fulfillment_channel) = (_share_stock.account_id, s.sku, 'DEFAULT')
+        and i.listed is distinct from s.listed;
+end
+$$;
