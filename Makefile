@@ -87,7 +87,7 @@ demo: setup
 demo-stop:
 	@test/demo/stop.sh
 
-# T names single files: make test-crash T=test/crash/kill.sh
+# T names single files: make test-crash T=test/crash/orders.sh
 test: setup
 	@test/run.sh check simulator regress pgtap crash
 
