@@ -25,4 +25,29 @@ is "$(printf '%s\0' "${files[@]}" | grep -zvE '^(expected|test/fuzz/corpus)/' | 
 is "$(grep -vE '^ *(#|$)' sql/PARTS | sed 's/ *#.*//' | sort | uniq -d)" '' 'no part is listed twice'
 is "$(cd sql && ls ./*.sql | sed 's,^\./,,' | sort | comm -3 - <(sed 's/#.*//; s/ //g; /^$/d' PARTS | sort))" '' \
 	'sql/PARTS lists every file in sql/, and no other'
+
+# not_in_table COLUMN FOLDER SUFFIX: files that the table "Where to look" does not name, and names in it without a file.
+not_in_table()
+{
+	perl -CSD -Mutf8 -e '
+		my ($column, $folder, $suffix) = @ARGV;
+		my %left = map { m{([^/]+)\Q$suffix\E$} ? ($1 => 1) : () } glob("$folder/*$suffix");
+		my @files = keys %left;
+		open(my $in, "<", "doc/architecture.md") or die;
+		while (<$in>)
+		{
+			next unless /^## Where to look/ .. /^## How SQL/ and /^\|/;
+			my $cell = (split /\|/)[$column];
+			while ($cell =~ /`(\w+)(…?)`(…?)/g)
+			{
+				my $name = $2 || $3 ? qr/^$1/ : qr/^$1$/;
+				my @named = grep { /$name/ } @files;
+				delete @left{@named};
+				print "no $folder/$1$suffix\n" unless @named;
+			}
+		}
+		print "$folder/$_$suffix\n" for sort keys %left;' "$@"
+}
+
+is "$(not_in_table 2 sql .sql; not_in_table 3 src .c)" '' 'the table "Where to look" names every file in sql/ and src/, and no other'
 finish
