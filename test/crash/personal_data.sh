@@ -91,6 +91,26 @@ like "$(found 'Canaria|Kanariengasse')" 'order_buyer.raw sealed, order_buyer.sea
 is "$("$(pg_bin)/pg_dump" | grep -ciE 'Canaria|Kanariengasse')" 0 'a dump holds nothing of it'
 like "$(sql "select failure_reason from amzmp.orders where amazon_order_id = '$order'")" 'no room for' 'the error is told'
 
+# Every member of Amazon's that may be about her holds her name; the simulator knows few of them.
+sql "select count(amzmp._take_orders(b.account_id, jsonb_build_array(x.doc)::text, true, true))
+       from amzmp.order_buyer b,
+            lateral (select amzmp._open(b.raw, 'order', b.account_id || '/' || b.amazon_order_id)::jsonb as doc) d,
+            lateral (select d.doc || jsonb_build_object(
+                'lastUpdatedTime', to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
+                'buyer', '{\"buyerName\": \"Wilhelmine Canaria\", \"buyerEmail\": \"canaria@marketplace.amazon.de\", \"buyerCompanyName\": \"Canaria KG\", \"buyerPurchaseOrderNumber\": \"CANARIA-1\"}'::jsonb,
+                'recipient', '{\"deliveryAddress\": {\"name\": \"W. Canaria\", \"companyName\": \"Canaria\", \"addressLine1\": \"Kanariengasse 7\", \"addressLine2\": \"at Canaria''s\",
+                    \"addressLine3\": \"canaria\", \"city\": \"Canariahausen\", \"districtOrCounty\": \"Canaria\", \"municipality\": \"Canaria\", \"stateOrRegion\": \"Canaria\",
+                    \"postalCode\": \"CANARIA7\", \"countryCode\": \"DE\", \"phone\": \"+49 CANARIA\", \"extendedFields\": {\"streetName\": \"Canaria\", \"neighborhood\": \"Canaria\"}},
+                    \"deliveryPreference\": {\"dropOffLocation\": \"Canaria\", \"addressInstruction\": \"ring at Canaria\"}}'::jsonb,
+                'tax', '{\"taxRegistrations\": [{\"taxRegistrationType\": \"VAT\", \"taxRegistrationId\": \"DECANARIA\"}]}'::jsonb,
+                'orderItems', jsonb_build_array((d.doc #> '{orderItems,0}') || jsonb_build_object(
+                    'product', (d.doc #> '{orderItems,0,product}') || '{\"customization\": {\"customizedUrl\": \"https://amazon.example/canaria\"}}'::jsonb,
+                    'fulfillment', coalesce(d.doc #> '{orderItems,0,fulfillment}', '{}') || '{\"packing\": {\"giftOption\": {\"giftMessage\": \"To my Canaria\"}}}'::jsonb))) as doc) x
+      where b.amazon_order_id = '$order'" "call amzmp.wait('60 s')" >/dev/null
+is "$(sql "select buyer_email, city, postal_code, phone, delivery_preference ->> 'dropOffLocation', items::text ~ 'To my Canaria' from amzmp.buyer('shop', array['$order'])")" \
+	'canaria@marketplace.amazon.de|Canariahausen|CANARIA7|+49 CANARIA|Canaria|t' 'whatever Amazon tells of her'
+unlike "$(found 'Canaria|Kanariengasse')" 'in clear' 'is sealed'
+
 # Her name in everything else that holds buyers: other orders, a report of them, an invoice, bodies of calls by hand.
 cancelled=$(canaria 8)
 undelivered=$(canaria 9)
