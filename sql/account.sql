@@ -17,6 +17,8 @@ create table amzmp.application (
     redirect_uri text,
     client_secret bytea,
     secret_expires_at timestamptz,
+    rotation_asked_at timestamptz,
+    rotation_refused text,
     generation bigint not null default 1,
     created_at timestamptz not null default now()
 );
@@ -75,6 +77,8 @@ comment on column amzmp.application.amazon_application_id is 'Amazon''s number o
 comment on column amzmp.application.redirect_uri is 'Where Amazon sends a seller after the consent, as registered with Amazon.';
 comment on column amzmp.application.client_secret is 'The client secret, sealed.';
 comment on column amzmp.application.secret_expires_at is 'When Amazon ends the client secret: as Amazon said, else 180 days after it was first given to us. health() warns 30 days ahead.';
+comment on column amzmp.application.rotation_asked_at is 'When Amazon was asked for a new client secret that has not come yet.';
+comment on column amzmp.application.rotation_refused is 'Why Amazon makes none.';
 comment on column amzmp.application.generation is 'Grows with each new secret, so that cached tokens of the old one are left.';
 comment on column amzmp.application.created_at is 'When it was registered here.';
 comment on table amzmp.account is 'A selling partner in one region, with a sealed refresh token.';

@@ -12,6 +12,22 @@ exception when others then
 end
 $$;
 
+-- Inner: an application has a new client secret.
+create function amzmp._store_secret(application_id bigint, client_secret text, expires_at timestamptz) returns void
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    update amzmp.application p
+       set client_secret = amzmp._seal(_store_secret.client_secret, 'client_secret', 'application:' || p.application_id),
+           secret_expires_at = expires_at, rotation_asked_at = null, rotation_refused = null, generation = p.generation + 1
+     where p.application_id = _store_secret.application_id;
+    -- what stopped for the old secret goes on with this one
+    update amzmp.account x set state = 'added', state_reason = null, generation = x.generation + 1
+     where x.application_id = _store_secret.application_id and x.state = 'invalid' and x.state_reason like 'application "%';
+    perform amzmp._wake();
+end
+$$;
+
 -- Inner: seal credentials; NULL leaves what is there.
 create function amzmp._store_credentials(account_id bigint, client_secret text, refresh_token text) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -22,23 +38,16 @@ begin
     select x.* into strict a from amzmp.account x where x.account_id = _store_credentials.account_id;
     if client_secret is not null then
         -- Amazon ends a secret 180 days after it was made; one that we had already is no younger for being set again
-        update amzmp.application p
-           set client_secret = amzmp._seal(_store_credentials.client_secret, 'client_secret', 'application:' || p.application_id),
-               secret_expires_at = case when amzmp._opens_to(p.client_secret, 'application:' || p.application_id, _store_credentials.client_secret)
-                                        then p.secret_expires_at else now() + interval '180 days' end,
-               generation = p.generation + 1
-         where p.application_id = a.application_id;
+        perform amzmp._store_secret(p.application_id, _store_credentials.client_secret,
+            case when amzmp._opens_to(p.client_secret, 'application:' || p.application_id, _store_credentials.client_secret)
+                 then p.secret_expires_at else now() + interval '180 days' end)
+           from amzmp.application p where p.application_id = a.application_id;
     end if;
     update amzmp.account x
        set refresh_token = case when _store_credentials.refresh_token is null then x.refresh_token
                else amzmp._seal(_store_credentials.refresh_token, 'refresh_token', 'account:' || x.account_id) end,
            generation = x.generation + 1, state = 'added', state_reason = null
      where x.account_id = a.account_id;
-    if client_secret is not null then
-        -- what stopped for the old secret goes on with this one
-        update amzmp.account x set state = 'added', state_reason = null, generation = x.generation + 1
-         where x.application_id = a.application_id and x.state = 'invalid' and x.state_reason like 'application "%';
-    end if;
     perform amzmp._log(a.account_id, 0, 'notice', 'account', a.name, format('credentials set by %s', amzmp._caller()));
     perform amzmp._wake();
 end

@@ -30,7 +30,7 @@ create function amzmp._secret_health() returns table (check_name text, state tex
     begin atomic
     select 'application ' || p.name, case when p.secret_expires_at <= now() then 'error' else 'warning' end,
            format('the client secret %s at %s', case when p.secret_expires_at <= now() then 'ended' else 'ends' end, p.secret_expires_at),
-           format('Make a new one at Amazon (the old one goes on for 7 days), then select amzmp.set_credentials(%L, file => …);', a.name)
+           format('select amzmp.rotate_client_secret(%L); or make a new one at Amazon (the old one goes on for 7 days), then select amzmp.set_credentials(%L, file => …);', p.name, a.name)
       from amzmp.application p
       join lateral (select x.name from amzmp.account x
                      where x.application_id = p.application_id and x.state <> 'dropped' and x.mode = 'production'
@@ -112,6 +112,7 @@ begin
           from amzmp.hold h join amzmp._names() n using (account_id, channel_id);
     return query select * from amzmp._source_health();
     return query select * from amzmp._secret_health();
+    return query select * from amzmp._rotation_asked_health();
     return query
         select 'flow ' || f.flow, 'warning', format('the last run for "%s" failed at %s: %s', n.name, f.started_at, f.error),
                format('select * from amzmp.activity where subject = %L order by at desc;', f.flow)

@@ -387,25 +387,21 @@ create function amzmp._notice_new_secret(n amzmp.notification) returns text
 declare
     news jsonb := amzmp._member(n.payload, 'applicationOAuthClientNewSecret');
     secret text := amzmp._member(news, 'newClientSecret') #>> '{}';
+    application bigint := (select p.application_id from amzmp.account a join amzmp.application p on p.application_id = a.application_id
+                            where a.account_id = n.account_id and p.client_id = n.subject);
 begin
     if coalesce(secret, '') = '' then
         perform amzmp._fail('AZ202', 'the notification carries no secret');
-    end if;
-    if exists (select from amzmp.notification x
-                where x.account_id = n.account_id and x.type = n.type and x.subject = n.subject and x.state = 'done'
-                  and x.event_at > n.event_at) then
+    elsif exists (select from amzmp.notification x
+                   where x.account_id = n.account_id and x.type = n.type and x.subject = n.subject and x.state = 'done'
+                     and x.event_at > n.event_at) then
         return 'known';
-    end if;
-    update amzmp.application p
-       set client_secret = amzmp._seal(secret, 'client_secret', 'application:' || p.application_id),
-           secret_expires_at = coalesce(amzmp._time(amzmp._member(news, 'newClientSecretExpiryTime') #>> '{}'), now() + interval '180 days'),
-           generation = p.generation + 1
-      from amzmp.account a
-     where a.account_id = n.account_id and p.application_id = a.application_id and p.client_id = n.subject;
-    if not found then
+    elsif application is null then
         perform amzmp._fail('AZ201', 'the notification is about another application', null,
             'Let the application''s notifications go to a queue that one of its own accounts reads.');
     end if;
+    perform amzmp._store_secret(application, secret,
+        coalesce(amzmp._time(amzmp._member(news, 'newClientSecretExpiryTime') #>> '{}'), now() + interval '180 days'));
     perform amzmp._log(n.account_id, 0, 'notice', 'application', n.subject, 'a new client secret was stored');
     return 'done';
 end

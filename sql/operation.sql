@@ -234,7 +234,7 @@ values
 -- Application Management.
 insert into amzmp.operation (name, api, version, method, path, rate, burst, reads, after_lost_answer, wrapped, note)
 values
-    ('rotateApplicationClientSecret', 'applications', '2023-11-30', 'POST', '/applications/2023-11-30/clientSecret', 0.0167, 1, false, 'ask', false, 'The new secret arrives in the queue registered for the application, not in the answer.');
+    ('rotateApplicationClientSecret', 'applications', '2023-11-30', 'POST', '/applications/2023-11-30/clientSecret', 0.0167, 1, false, 'look_up', false, 'The new secret arrives in the queue registered for the application, not in the answer; see rotate_client_secret.');
 
 -- External Fulfillment: returns.
 insert into amzmp.operation (name, api, version, method, path, rate, burst, reads, after_lost_answer, wrapped, note)

@@ -49,8 +49,10 @@ begin
            and (o.api = 'alarm' or not exists (select from amzmp.hold h where h.account_id = l.account_id and h.channel_id = 0))
            and (o.api = 'alarm' or not exists (select from amzmp.hold h where h.account_id = r.account_id and h.channel_id = r.channel_id))
          order by r.account_id, r.operation, r.not_before limit 1) n
-     -- consent is what makes an account active and valid in the first place, and people are told that it is not
-     where case when o.api = 'alarm' then a.state <> 'dropped' and not here.fenced
+     -- consent is what makes an account active and valid in the first place, a new client secret comes by the queue, and people
+     -- are told that it is not
+     where case when o.api = 'sqs' then a.active and a.state <> 'dropped' and not here.fenced
+                when o.api = 'alarm' then a.state <> 'dropped' and not here.fenced
                 when l.operation = 'exchangeAuthorizationCode' then a.state <> 'dropped' and not (here.fenced and here.known)
                 else a.active and a.state <> 'invalid' and not here.fenced end;
 end

@@ -457,12 +457,7 @@ begin
     from unnest(account_ids) as a (id)
     where exists (select from amzmp.destination as d where d.account_id = a.id)
         or exists (select from amzmp.subscription as s where s.account_id = a.id)
-        or exists (
-            select
-            from amzmp.queue as q
-            where q.account_id = a.id
-                and not exists (select from amzmp.request as r where r.account_id = q.account_id and r.operation = 'receiveMessage')
-        )
+        or exists (select from amzmp.queue as q where q.account_id = a.id)
         or exists (select from amzmp.notification as n where n.account_id = a.id and n.received_at < now() - interval '14 days');
 end
 $$;
@@ -476,6 +471,7 @@ declare
 begin
     delete from amzmp.notification n where n.account_id = acc and n.received_at < now() - interval '14 days';
     perform amzmp._judge_subscriptions(acc);
+    perform amzmp._rotate_in_time(acc, $3);
     if exists (select from amzmp.queue q where q.account_id = acc)
         and not exists (select from amzmp.request r where r.account_id = acc and r.operation = 'receiveMessage') then
         perform amzmp._read_queue(acc, now());

@@ -168,6 +168,54 @@ is "$(sql "select secret_expires_at::date from amzmp.application")" 2027-01-01 '
 is "$("$(pg_bin)/pg_dump" | grep -c CANARY)" 0 'neither it nor the AWS key stands anywhere in clear'
 is "$(grep -c CANARY "$(cluster_log s)")" 0 'nor in the log'
 
+# Amazon can be asked for a new one, by hand or before the end of the old one, and never twice before it has come.
+expires()
+{
+	sql "update amzmp.application set secret_expires_at = now() + interval '20 days'" >/dev/null
+}
+is "$(code "select amzmp.rotate_client_secret('nobody')")" AZ201 'an application must exist'
+sql "select amzmp.rotate_client_secret('app')" >/dev/null
+sql_becomes 20 'select rotation_refused is not null from amzmp.application' t
+like "$(sql "select detail from amzmp.health() where check_name = 'rotation app'")" 'InvalidInput: No queue' 'that Amazon makes none is told'
+control POST applications "{\"client_id\": \"amzn1.application-oa2-client.demo\", \"queue\": \"$arn\"}" >/dev/null
+expires
+sql "select amzmp.rotate_client_secret('app')" >/dev/null
+sql_becomes 20 "select secret_expires_at > now() + interval '170 days' and rotation_asked_at is null from amzmp.application" t
+control POST expire_tokens '{}' >/dev/null
+control POST clock '{"advance": 691200}' >/dev/null
+sql "truncate amzmp.request_log" "select amzmp.enqueue('shop', 'getMarketplaceParticipations')" >/dev/null
+sql_becomes 20 "select outcome from amzmp.request_log where operation = 'getMarketplaceParticipations'" success
+pass 'a new secret is asked for, comes by the queue, and is what counts after the old one has died'
+expires
+sql "select amzmp.run_flow('watch_notifications', account => 'shop')" "call amzmp.wait('20 s')" >/dev/null
+is "$(arrived rotateApplicationClientSecret)" 2 'by itself nothing is rotated'
+sql "select amzmp.set('shop', 'rotate_secrets', '30 days')" "select amzmp.run_flow('watch_notifications', account => 'shop')" >/dev/null
+sql_becomes 20 "select secret_expires_at > now() + interval '170 days' from amzmp.application" t
+is "$(arrived rotateApplicationClientSecret)" 3 'unless somebody wants it so'
+control POST applications '{"client_id": "amzn1.application-oa2-client.demo", "queue": "arn:aws:sqs:eu-west-1:123456789012:elsewhere"}' >/dev/null
+expires
+sql "select amzmp.run_flow('watch_notifications', account => 'shop')" >/dev/null
+wait_for 20 test_arrived rotateApplicationClientSecret 4
+sql "call amzmp.wait('20 s')" "select amzmp.run_flow('watch_notifications', account => 'shop')" "call amzmp.wait('20 s')" >/dev/null
+is "$(arrived rotateApplicationClientSecret) $(code "select amzmp.rotate_client_secret('app')")" '4 AZ203' 'one that does not come is not asked for again'
+sql "update amzmp.application set rotation_asked_at = now() - interval '2 hours'" >/dev/null
+like "$(sql "select detail from amzmp.health() where check_name = 'rotation app'")" 'has not come' 'and health() says so'
+
+# The old secret has died, and Amazon refuses the account; the message that mends it comes all the same.
+control POST expire_tokens '{}' >/dev/null
+control POST clock '{"advance": 691200}' >/dev/null
+sql "select amzmp.enqueue('shop', 'getMarketplaceParticipations')" >/dev/null
+sql_becomes 20 'select state from amzmp.account' invalid
+secret=amzn1.oa2-cs.v1.CANARY-late
+control POST rotate "{\"client_id\": \"amzn1.application-oa2-client.demo\", \"client_secret\": \"$secret\"}" >/dev/null
+send "{\"notificationType\": \"APPLICATION_OAUTH_CLIENT_NEW_SECRET\", \"payloadVersion\": \"2023-11-30\", \"eventTime\": \"2036-01-01T00:00:00Z\",
+	\"payload\": {\"applicationOAuthClientNewSecret\": {\"clientId\": \"amzn1.application-oa2-client.demo\", \"newClientSecret\": \"$secret\"}},
+	\"notificationMetadata\": {\"notificationId\": \"rotated late\"}}"
+becomes_told 'rotated late' 'done'
+sql_becomes 20 "select state from amzmp.account" valid
+pass 'an account that was refused for its old secret goes on with the new one'
+is "$("$(pg_bin)/pg_dump" | grep -c CANARY) $(grep -c CANARY "$(cluster_log s)")" '0 0' 'and still no secret stands in clear'
+
 # Somebody removes the subscription at Amazon, and the destination points elsewhere.
 subscription=$(sql "select subscription_id from amzmp.subscription where type = 'ORDER_CHANGE'")
 sql "select amzmp.enqueue('shop', 'deleteSubscriptionById', '{\"notificationType\": \"ORDER_CHANGE\", \"subscriptionId\": \"$subscription\"}')" \

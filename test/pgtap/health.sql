@@ -16,7 +16,7 @@ select amzmp.set_credentials('eu', client_secret => 'amzn1.oa2-cs.v1.demo') \g /
 select ok(secret_expires_at < now() + interval '21 days', 'the same one set again is no younger') from amzmp.application;
 select is(check_of('application %'), null, 'a simulator''s secrets do not end');
 update amzmp.account set mode = 'production', rate_scale = 1 where account_id = :account_id;
-select matches(check_of('application app'), '^warning: the client secret ends at .* -> Make a new one .*set_credentials\(''eu''', 'a warning comes ahead');
+select matches(check_of('application app'), '^warning: the client secret ends at .* -> .*rotate_client_secret\(''app''\).*set_credentials\(''eu''', 'a warning comes ahead');
 update amzmp.application set secret_expires_at = now() - interval '1 minute';
 select matches(check_of('application app'), '^error: the client secret ended at', 'and an error when it has ended');
 update amzmp.account set mode = 'mock', rate_scale = 0 where account_id = :account_id;

@@ -51,8 +51,8 @@ select set_eq(
     $$select name from amzmp.operation where after_lost_answer = 'ask'$$,
     array['confirmCustomizationDetails', 'createConfirmDeliveryDetails', 'createLegalDisclosure',
         'createConfirmOrderDetails', 'createConfirmServiceDetails', 'CreateWarranty', 'createDigitalAccessKey',
-        'createUnexpectedProblem', 'sendInvoice', 'rotateApplicationClientSecret'],
-    'what would reach a buyer twice, or rotate twice, is left to a person'
+        'createUnexpectedProblem', 'sendInvoice'],
+    'what would reach a buyer twice is left to a person'
 );
 select results_eq(
     $$select after_lost_answer from amzmp.operation where name in ('createFeed', 'createReport') order by name$$,

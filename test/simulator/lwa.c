@@ -11,13 +11,14 @@
 #include <string.h>
 #include <strings.h>
 
-#define CLIENT_PREFIX  "amzn1.application-oa2-client."
-#define DEMO_SELLER    "A1DEMOSELLER"
-#define DEMO_TOKEN     "Atzr|demo"
-#define TOKEN_LIFETIME (3600 * SECOND)
-#define CODE_LIFETIME  (300 * SECOND)
-#define SECRET_OVERLAP (7 * 24 * HOUR)
-#define PURGE_EVERY    4096
+#define CLIENT_PREFIX   "amzn1.application-oa2-client."
+#define DEMO_SELLER     "A1DEMOSELLER"
+#define DEMO_TOKEN      "Atzr|demo"
+#define TOKEN_LIFETIME  (3600 * SECOND)
+#define CODE_LIFETIME   (300 * SECOND)
+#define SECRET_OVERLAP  (7 * 24 * HOUR)
+#define SECRET_LIFETIME (180 * 24 * HOUR)
+#define PURGE_EVERY     4096
 
 typedef struct Grant /* a refresh token or a consent code */
 {
@@ -52,6 +53,7 @@ application_free(void *value)
 	free(application->client_id);
 	free(application->secret);
 	free(application->old_secret);
+	free(application->queue);
 	free(application);
 }
 
@@ -453,34 +455,76 @@ control_application(const json_t *spec, char **problem)
 	}
 	if (secret != NULL)
 		application = application_add(id, secret);
+	if (json_get_text(spec, "queue") != NULL)
+	{
+		free(application->queue);
+		application->queue = xstrdup(json_get_text(spec, "queue"));
+	}
 	application->personal = json_get_bool(spec, "personal", application->personal);
 	application->disabled = json_get_bool(spec, "disabled", application->disabled);
 	return json_pack("{s:s, s:b, s:b}", "client_id", id, "personal", application->personal, "disabled",
 					 application->disabled);
 }
 
-/* A new secret; the old one lives on for a while (7 days, or "overlap" seconds). */
+/* A new secret; the old one lives on for a while. */
+static void
+rotate(Application *application, const char *given, Micros overlap)
+{
+	char fresh[64] = "amzn1.oa2-cs.v1.";
+
+	random_text(fresh + strlen(fresh), 40);
+	free(application->old_secret);
+	application->old_secret = application->secret;
+	application->old_secret_ends = clock_now() + overlap;
+	application->secret = xstrdup(given != NULL ? given : fresh);
+}
+
+/* For "overlap" seconds instead of 7 days. */
 static json_t *
 control_rotate(const json_t *spec, char **problem)
 {
 	const char *id = json_get_text(spec, "client_id");
 	Application *application = id == NULL ? NULL : table_get(applications, id);
-	const char *given = json_get_text(spec, "client_secret");
-	char fresh[64] = "amzn1.oa2-cs.v1.";
 
 	if (application == NULL)
 	{
 		*problem = xstrdup("client_id names no application");
 		return NULL;
 	}
-	random_text(fresh + strlen(fresh), 40);
-	free(application->old_secret);
-	application->old_secret = application->secret;
-	application->old_secret_ends =
-		clock_now() + (Micros) (json_get_number(spec, "overlap", (double) SECRET_OVERLAP / SECOND) * SECOND);
-	application->secret = xstrdup(given != NULL ? given : fresh);
+	rotate(application, json_get_text(spec, "client_secret"),
+		   (Micros) (json_get_number(spec, "overlap", (double) SECRET_OVERLAP / SECOND) * SECOND));
 	return json_pack("{s:s, s:s, s:o}", "client_id", id, "client_secret", application->secret, "old_secret_ends",
 					 time_json(application->old_secret_ends));
+}
+
+/* POST /applications/2023-11-30/clientSecret: the new secret goes to the portal's queue, and is in no answer. */
+void
+application_rotate(Call *call)
+{
+	Application *application = call->application;
+	char notification[37];
+	json_t *message;
+	char *text;
+
+	if (application->queue == NULL)
+	{
+		call_fail(call, 400, "InvalidInput", "No queue is registered for the notifications of the application.");
+		return;
+	}
+	rotate(application, NULL, SECRET_OVERLAP);
+	uuid_text(notification);
+	message = json_pack("{s:s, s:s, s:s, s:o, s:{s:{s:s, s:s, s:o, s:o}}, s:{s:s, s:o, s:s}}", "notificationVersion",
+						"1.0", "notificationType", "APPLICATION_OAUTH_CLIENT_NEW_SECRET", "payloadVersion", "2023-11-30",
+						"eventTime", time_json(clock_now()), "payload", "applicationOAuthClientNewSecret", "clientId",
+						application->client_id, "newClientSecret", application->secret, "newClientSecretExpiryTime",
+						time_json(clock_now() + SECRET_LIFETIME), "oldClientSecretExpiryTime",
+						time_json(application->old_secret_ends), "notificationMetadata", "applicationId",
+						application->client_id, "publishTime", time_json(clock_now()), "notificationId", notification);
+	text = json_dumps(message, JSON_COMPACT);
+	queue_send(application->queue, text);
+	free(text);
+	json_decref(message);
+	call->status = 204;
 }
 
 static json_t *

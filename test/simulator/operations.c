@@ -144,6 +144,7 @@ static const Param get_catalog[] = {
 };
 
 #define NOTIFICATION_SCOPE "sellingpartnerapi::notifications"
+#define ROTATION_SCOPE     "sellingpartnerapi::client_credential:rotation"
 
 static const Param get_subscriptions[] = {
 	{.name = "notificationTypes", .kind = PARAM_LIST, .required = true, .high = 1},
@@ -277,6 +278,8 @@ const Operation operations[] = {
 	 destination_get, NOTIFICATION_SCOPE},
 	{"deleteDestination", "DELETE", "/notifications/v1/destinations/{destinationId}", 1, 5, 0, OPERATION_GRANTLESS,
 	 none, destination_delete, NOTIFICATION_SCOPE},
+	{"rotateApplicationClientSecret", "POST", "/applications/2023-11-30/clientSecret", 0.0167, 1, 0,
+	 OPERATION_GRANTLESS, none, application_rotate, ROTATION_SCOPE},
 	{"sqs", "POST", "/_sqs", 0, 0, 0, OPERATION_OPEN, none, sqs_run, NULL},
 	{"webhook", "POST", "/_hook/{name}", 0, 0, 0, OPERATION_OPEN, none, hook_receive, NULL},
 };

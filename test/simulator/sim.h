@@ -257,6 +257,7 @@ bool report_follow_script(Job *job);
 /* ---- fba.c, tokens.c, notifications.c, sqs.c ---- */
 void fba_summaries(Call *call);
 void tokens_create(Call *call);
+void application_rotate(Call *call);
 void destination_create(Call *call);
 void destinations_get(Call *call);
 void destination_get(Call *call);

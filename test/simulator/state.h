@@ -11,6 +11,7 @@ typedef struct Application
 	char *secret;
 	char *old_secret; /* still accepted until old_secret_ends */
 	Micros old_secret_ends;
+	char *queue; /* the portal's queue for the application's own notifications, an ARN */
 	bool disabled;
 	bool personal; /* has the roles that show buyers' personal data */
 } Application;
