@@ -23,7 +23,7 @@ values
     (true, 'cancellation_plans', 'account', 'integer', 'Tries of a cancellation', '6', 1, 100, null,
         'How often a cancellation is tried, at Amazon or by the shop''s function, before it is given up and listed.'),
     (true, 'cancel_failed_orders', 'account', 'boolean', 'Cancel what the shop refuses', 'false', null, null, null,
-        'Cancels an order at Amazon when the shop''s function or stock refuses it for good. Every cancellation by the seller counts in Amazon''s metrics, so this is off unless switched on.');
+        'Cancels an order at Amazon when the shop''s function or stock refuses it: by an exception that it raises, a check constraint, or any error once its tries are used up. Every cancellation by the seller counts in Amazon''s metrics, so this is off unless switched on.');
 
 create table amzmp.cancellation (
     account_id bigint not null,

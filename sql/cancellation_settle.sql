@@ -174,9 +174,10 @@ begin
 end
 $$;
 
--- The shop has refused an order for good (delivery.sql): cancel it, where the account wants that. What the decision table
--- rejects is order_settle.sql's affair.
-create function amzmp._cancel_failed(account_id bigint, amazon_order_id text)
+-- An order failed at the shop (delivery.sql): cancel it, where the account wants that, if the shop has refused it in so many words
+-- (it raised an exception, or a check such as that of the stock is violated), or the policy has given it up. What the decision
+-- table rejects is order_settle.sql's affair.
+create function amzmp._cancel_failed(account_id bigint, amazon_order_id text, failed_state text)
     returns void
     language plpgsql
     volatile
@@ -187,7 +188,14 @@ as $$
 declare
     o amzmp.orders;
 begin
-    if not amzmp._setting_bool(account_id, 0, 'cancel_failed_orders') then
+    if not amzmp._setting_bool(account_id, 0, 'cancel_failed_orders')
+        or failed_state not in ('P0001', '23514') and not exists (
+            select
+            from amzmp.penalty as p
+            where (p.account_id, p.kind, p.subject) = (_cancel_failed.account_id, 'order', _cancel_failed.amazon_order_id)
+                and p.gave_up
+        )
+    then
         return;
     end if;
     select x.* into o

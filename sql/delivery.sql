@@ -119,7 +119,7 @@ begin
         perform amzmp._settle_reservations(acc, array[id], false);
         perform amzmp._log(acc, 0, 'error', 'order', id, 'the shop''s stock could not be changed: ' || message);
         perform amzmp._order_failed(acc, id, failed_state, message);
-        perform amzmp._cancel_failed(acc, id);
+        perform amzmp._cancel_failed(acc, id, failed_state);
         return;
     end if;
 
@@ -213,7 +213,7 @@ begin
     perform amzmp._hook_of_caller(acc, channel, 'delivery');
     perform amzmp._log(acc, channel, 'error', 'order', id, 'the delivery function failed: ' || message);
     perform amzmp._order_failed(acc, id, failed_state, message);
-    perform amzmp._cancel_failed(acc, id);
+    perform amzmp._cancel_failed(acc, id, failed_state);
 end
 $$;
 

@@ -56,5 +56,27 @@ select amzmp._flow_purge_personal_data(:account_id, 0, 0) \g /dev/null
 select is_empty($$select * from amzmp.parked_order$$, 'past the time of personal data it is kept no longer');
 select is_empty($$select * from amzmp.penalty$$, 'nor is the penalty');
 
+-- What the shop refuses is cancelled at Amazon, where it wants that; what merely failed only when it is given up.
+create function orders_test.take(account_id bigint, amazon_order_id text) returns text language plpgsql as $$
+begin
+    if amazon_order_id like '704%' then
+        return 1 / (length(amazon_order_id) - 19);
+    end if;
+    raise exception 'no such postcode';
+end $$;
+grant execute on function orders_test.take(bigint, text) to orders_shop;
+select amzmp.deliver_orders_to('orders_DE', 'orders_test.take(bigint, text)', run_as => 'orders_shop') \g /dev/null
+select arrives(:account_id, an_order('702-0000001-0000001', 'UNSHIPPED', 0, jsonb_build_array(item('31', 'MUG', 1, 0, 1)))) \g /dev/null
+select is((select o.import_state from amzmp.orders o where o.amazon_order_id like '702%'), 'quarantined', 'the shop refuses an order');
+select is_empty('select * from amzmp.cancellation', 'which is not cancelled by itself');
+select amzmp.set('orders', 'cancel_failed_orders', 'true') \g /dev/null
+select arrives(:account_id, an_order(v.id, 'UNSHIPPED', 0, jsonb_build_array(item(left(v.id, 3), 'MUG', 1, 0, 1))))
+  from (values ('703-0000001-0000001'), ('704-0000001-0000001')) as v (id) \g /dev/null
+select results_eq('select amazon_order_id, state, code from amzmp.cancellation', $$values ('703-0000001-0000001', 'queued', 'NoInventory')$$,
+    'unless the account wants that; an error of another kind may pass');
+select later(:account_id), work(:account_id), later(:account_id), work(:account_id), later(:account_id), work(:account_id) \g /dev/null
+select ok(p.gave_up, 'that order is given up') from amzmp.penalty p where p.subject like '704%';
+select is((select c.state from amzmp.cancellation c where c.amazon_order_id like '704%'), 'queued', 'and then cancelled, too');
+
 select * from finish();
 rollback;
