@@ -2,8 +2,8 @@
  * order_problem.sql
  *	  Every order that waits for somebody, in one place, with the reason and what to do.
  *
- * Held by the decision table (order_settle.sql), refused by the shop or not even imported (order_retry.sql), not followed up,
- * or with amounts that do not add up. The last two concern orders of the last 60 days, which an index finds.
+ * Held by the decision table (order_settle.sql), refused by the shop or not even imported (order_retry.sql), not followed up, its
+ * progress not told, or with amounts that do not add up. Follow-ups and amounts concern orders of the last 60 days, which an index finds.
  */
 create view amzmp.order_problem with (security_invoker = true) as
 select a.name as account, c.name as channel, x.amazon_order_id, o.order_number, o.status, x.state, x.reason, x.remedy, x.next_try,
@@ -37,6 +37,11 @@ from (
     from amzmp.penalised as p
     where (p.channel_id, p.kind, p.code) = (0, 'order', 'ORDER_NOT_IMPORTED')
     union all
+    select p.account_id, p.amazon_order_id, 'not_told', format('the shop''s function was not told that it is %s: %s', p.event, p.failure_reason),
+        'Mend what the function says, then amzmp.tell_progress(account).', null
+    from amzmp.order_progress as p
+    where p.state = 'failed'
+    union all
     select w.account_id, w.amazon_order_id, s.state, s.reason, s.remedy, null
     from amzmp.orders as w
     cross join lateral (
@@ -52,13 +57,13 @@ join amzmp.account as a on a.account_id = x.account_id
 left join amzmp.orders as o on (o.account_id, o.amazon_order_id) = (x.account_id, x.amazon_order_id)
 left join amzmp.channel as c on (c.account_id, c.channel_id) = (o.account_id, o.channel_id);
 
-comment on view amzmp.order_problem is 'Orders that wait for somebody: held, refused by the shop, not imported, not followed up, or with amounts that do not add up; each with the reason and what to do. What stands in the way of their shipments is in amzmp.shipment_problem.';
+comment on view amzmp.order_problem is 'Orders that wait for somebody: held, refused by the shop, not imported, not followed up, their progress not told, or with amounts that do not add up; each with the reason and what to do. What stands in the way of their shipments is in amzmp.shipment_problem.';
 comment on column amzmp.order_problem.account is 'The account that sold.';
 comment on column amzmp.order_problem.channel is 'The channel; null: its marketplace is none, or the order was never imported.';
 comment on column amzmp.order_problem.amazon_order_id is 'The order.';
 comment on column amzmp.order_problem.order_number is 'Its number by the format of the account; null where it was never imported.';
 comment on column amzmp.order_problem.status is 'Amazon''s status of it.';
-comment on column amzmp.order_problem.state is 'held_unknown_item, held_short_stock, held_disabled_item, quarantined (see amzmp.orders.import_state); not_imported; not_followed_up; totals_differ.';
+comment on column amzmp.order_problem.state is 'held_unknown_item, held_short_stock, held_disabled_item, quarantined (see amzmp.orders.import_state); not_imported; not_followed_up; not_told (tell_progress_to); totals_differ.';
 comment on column amzmp.order_problem.reason is 'Why, without personal data.';
 comment on column amzmp.order_problem.remedy is 'What to do.';
 comment on column amzmp.order_problem.next_try is 'When it is tried again by itself; null: not, or as soon as what it waits for happens.';

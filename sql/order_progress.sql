@@ -32,6 +32,9 @@ create table amzmp.order_progress (
     constraint order_progress_state_check check (state in ('due', 'told', 'failed'))
 );
 
+create index order_progress_failed on amzmp.order_progress (account_id)
+where state = 'failed';
+
 comment on table amzmp.order_progress is 'Orders that were shipped and delivered, and whether the shop''s function was told.';
 comment on column amzmp.order_progress.account_id is 'The account that sold.';
 comment on column amzmp.order_progress.amazon_order_id is 'The order.';

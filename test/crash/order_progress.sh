@@ -90,6 +90,22 @@ becomes "select count(*) from shop.told where amazon_order_id = '$own' and event
 poll
 is "$(sql "select count(*) from shop.told")" 2 'each once'
 
+refused=$(place '{"fulfilled_by": "AMAZON", "items": [{"sku": "S-4", "quantity": 1}]}')
+poll
+seller 'insert into shop.closed values (true)'
+fate "$refused" ship
+poll
+for _ in 1 2 3; do
+	sql_becomes 20 "select count(*) from amzmp.task where kind = 'progress' and due_at <= now()" 0 || true
+	sql "update amzmp.task set due_at = now() where kind = 'progress'" "select amzmp._wake()" >/dev/null
+done
+becomes "select state || ' ' || reason from amzmp.order_problem where amazon_order_id = '$refused'" "not_told the shop's function was not told that it is shipped: the shop is closed (P0001)" \
+	'what it has refused three times is listed'
+seller 'truncate shop.closed'
+is "$(seller "select amzmp.tell_progress('shop')")" 1 'and told again by hand'
+becomes "$(told "$refused")" 'shipped' 'then it takes it'
+is "$(sql "select count(*) from amzmp.order_problem where amazon_order_id = '$refused'")" 0 'and it is listed no more'
+
 seller "select amzmp.set('shop', 'order_start', '2020-01-01T00:00:00Z')" >/dev/null
 fba=$(place '{"ago": 900000, "status": "SHIPPED", "fulfilled_by": "AMAZON", "items": [{"sku": "S-2", "quantity": 1}]}')
 seller "select amzmp.fetch_order('shop', '$fba')" >/dev/null

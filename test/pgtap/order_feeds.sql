@@ -73,6 +73,32 @@ select arrives(:account_id, an_order('503-0000003-0000003', 'CANCELLED', 3, json
 select results_eq($$select state, cancelled_by, buyer_reason from amzmp.cancellation where amazon_order_id like '503-%'$$,
     $$values ('cancelled', 'MERCHANT', 'BuyerCanceled')$$, 'cancelled is what Amazon shows cancelled');
 
+-- The reason is the setting's, where cancel_order names none.
+select amzmp.set('orders', 'cancellation_code', 'PricingError') \g /dev/null
+select arrives(:account_id, an_order('507-0000007-0000007', 'UNSHIPPED', 0, jsonb_build_array(item('71', 'PEN', 1, 0, 1)))) \g /dev/null
+select amzmp.cancel_order('orders', '507-0000007-0000007') \g /dev/null
+select is(c.code, 'PricingError', 'the reason told to Amazon is a setting') from amzmp.cancellation c where c.amazon_order_id = '507-0000007-0000007';
+select throws_ok($$select amzmp.set('orders', 'cancellation_code', 'Whim')$$, 'AZ202', null, 'of those that Amazon knows');
+
+/* ---- acknowledgements ---- */
+
+select throws_ok($$select amzmp.acknowledge_order('orders', '599-0000000-0000000')$$, 'AZ201', null, 'an order that is not there is not acknowledged');
+select arrives(:account_id, an_order('508-0000008-0000008', 'PENDING', 0, jsonb_build_array(item('81', 'PEN', 1)))) \g /dev/null
+select throws_ok($$select amzmp.acknowledge_order('orders', '508-0000008-0000008')$$, 'AZ203', null, 'nor a pending one');
+select amzmp.acknowledge_order('orders', '502-0000002-0000002') \g /dev/null
+update amzmp.feed set created_at = created_at - interval '1 day';
+select (built('POST_ORDER_ACKNOWLEDGEMENT_DATA')).feed_id as feed \gset
+select is((select regexp_replace(text_of(f), '.*</MessageType>\s*', '') from amzmp.feed f where f.feed_id = :feed),
+    '<Message><MessageID>1</MessageID><OrderAcknowledgement><AmazonOrderID>507-0000007-0000007</AmazonOrderID><StatusCode>Failure</StatusCode>'
+    || '<Item><AmazonOrderItemCode>71</AmazonOrderItemCode><CancelReason>PricingError</CancelReason></Item></OrderAcknowledgement></Message>' || E'\n'
+    || '<Message><MessageID>2</MessageID><OrderAcknowledgement><AmazonOrderID>502-0000002-0000002</AmazonOrderID><MerchantOrderID>502-0000002-0000002</MerchantOrderID>'
+    || '<StatusCode>Success</StatusCode><Item><AmazonOrderItemCode>21</AmazonOrderItemCode></Item></OrderAcknowledgement></Message>' || E'\n</AmazonEnvelope>\n',
+    'the shop''s number goes with a cancellation, after it');
+select judged(f, '{"2": ["18028", "No."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
+select results_eq($$select kind, subject, reason from amzmp.refusal where kind = 'acknowledgement'$$, $$values ('acknowledgement', '502-0000002-0000002', 'No.')$$, 'what Amazon does not take is among the refusals');
+delete from amzmp.acknowledgement;
+delete from amzmp.request where operation = 'getOrder';
+
 /* ---- refunds ---- */
 
 select throws_ok($$select amzmp.refund_order('orders', '502-0000002-0000002', 'no key!', '[]')$$, 'AZ202', null, 'a refund has a key');

@@ -52,6 +52,15 @@ select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_
 select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_order(%s, '501-0000002-0000002')$$, :account_id),
     $$values (null::numeric, null::numeric)$$, 'what replaces an order is not taxed again');
 
+-- without a rule, the settings; and the shop's words for where an order comes from
+select amzmp.set_tax_rule('orders', 'DE', 'Niedersachsen', null, null), amzmp.set_tax_rule('orders', 'DE', null, null, null), amzmp.set('orders', 'import_tax', 'false'),
+       amzmp.set('orders', 'order_source', 'amz'), amzmp.set('orders_DE', 'payment_method', 'amazon pay') \g /dev/null
+select results_eq(format($$select tax_on_items, tax_on_shipping, source, payment_method from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values (null::numeric, 0.75, 'amz', 'amazon pay')$$, 'taxes on items are not booked');
+select amzmp.set('orders', 'import_tax', 'true'), amzmp.set('orders_DE', 'import_shipping_tax', 'false') \g /dev/null
+select results_eq(format($$select tax_on_items, tax_on_shipping from amzmp.shop_order(%s, '501-0000001-0000001')$$, :account_id),
+    $$values (4.00, null::numeric)$$, 'or those on shipping');
+
 -- what Amazon withholds itself
 select arrives(:account_id, an_order('501-0000003-0000003', 'UNSHIPPED', 0, jsonb_build_array(item('13', 'MUG', 1, 0, 1),
     item('14', 'HAT', 1, 0, 1, '{"tax": {"taxCollections": [{"model": "MARKETPLACE_FACILITATOR", "responsibleParty": "Amazon"}]}}')), address('Niedersachsen'))) \g /dev/null
@@ -70,6 +79,8 @@ set local role orders_shop;
 select results_eq($$select district, region, region_is_new, country from amzmp.shop_address('orders', '{501-0000001-0000001}')$$,
     $$values (null::text, '', false, 'DE')$$, 'a region that is not mapped becomes the default one');
 reset role;
+select amzmp.set('orders', 'default_region', 'elsewhere') \g /dev/null
+select is(a.region, 'elsewhere', 'which may have a name') from amzmp.shop_address('orders', '{501-0000001-0000001}') a;
 select amzmp.map_address('orders', 'region', 'niedersachsen', 'NI', 'DE'), amzmp.map_address('orders', 'country', 'de', '49'),
        amzmp.set('orders', 'use_neighborhood', 'true') \g /dev/null
 select results_eq($$select district, region, region_is_new, country from amzmp.shop_address('orders', '{501-0000001-0000001}')$$,
