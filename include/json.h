@@ -21,4 +21,16 @@ extern void json_doc_free(JsonDoc *doc);
 extern const char *json_doc_text(const JsonDoc *doc, const char *const *path);
 extern bool json_doc_integer(const JsonDoc *doc, const char *const *path, int64 *value);
 
+/* Such a path in place: JSON_PATH("errors", "0", "code"). */
+#define JSON_PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* A string member of the top, palloc'd. NULL when it is not there, and when there is no document. */
+static inline char *
+json_doc_copy(const JsonDoc *doc, const char *name)
+{
+	const char *text = json_doc_text(doc, JSON_PATH(name));
+
+	return text ? pstrdup(text) : NULL;
+}
+
 #endif

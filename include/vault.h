@@ -25,5 +25,6 @@ extern char *vault_open(const bytea *sealed, const char *purpose, const char *ro
 
 /* Overwrite and pfree. NULL is allowed. */
 extern void vault_forget(char *data, Size len);
+extern void vault_forget_text(const char *text);
 
 #endif

@@ -19,6 +19,10 @@ extern void worker_check_in(void);
 typedef void (*WorkerFn)(void *arg);
 extern ErrorData *worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryContext keep);
 
+/* Inside a transaction: one statement, and a text of the first row of its answer, copied into `keep`; NULL where it is null. */
+extern void worker_execute(const char *sql, int count, Oid *types, Datum *values, const char *nulls);
+extern char *worker_kept_text(int column, MemoryContext keep);
+
 /* Inside a transaction, before work: plans that were made when our tables had another size are made anew. */
 extern void worker_forget_stale_plans(void);
 

@@ -26,8 +26,6 @@
 #define LEAST_TIMEOUT_MS   1000
 #define ASK_AGAIN_MS       1000
 
-#define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 /*---------------------------------------------------------------------------------------------------------------
  * Building
  */
@@ -104,10 +102,10 @@ static bool
 read_tokens(const JsonDoc *doc, char *access_token, size_t access_size, int *expires_in, char *refresh_token,
 			size_t refresh_size)
 {
-	const char *refresh = json_doc_text(doc, PATH("refresh_token"));
+	const char *refresh = json_doc_text(doc, JSON_PATH("refresh_token"));
 	int64 seconds = DEFAULT_EXPIRES_IN;
 
-	(void) json_doc_integer(doc, PATH("expires_in"), &seconds);
+	(void) json_doc_integer(doc, JSON_PATH("expires_in"), &seconds);
 	if (seconds <= 0)
 		return false;
 	*expires_in = (int) Min(seconds, LONGEST_EXPIRES_IN);
@@ -116,7 +114,7 @@ read_tokens(const JsonDoc *doc, char *access_token, size_t access_size, int *exp
 		refresh_token[0] = '\0';
 	if (refresh_token != NULL && refresh != NULL && !copy_token(refresh_token, refresh_size, refresh))
 		return false;
-	return copy_token(access_token, access_size, json_doc_text(doc, PATH("access_token")));
+	return copy_token(access_token, access_size, json_doc_text(doc, JSON_PATH("access_token")));
 }
 
 SpapiVerdict

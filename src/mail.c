@@ -32,34 +32,17 @@ typedef struct Mail
 } Mail;
 
 static void
-run(const char *sql, int count, Oid *types, Datum *values)
-{
-	int code = SPI_execute_with_args(sql, count, types, values, NULL, false, 0);
-
-	if (code < 0)
-		elog(ERROR, "\"%s\": %s", sql, SPI_result_code_string(code));
-}
-
-static char *
-kept_text(Mail *mail, int column)
-{
-	char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
-
-	return value ? MemoryContextStrdup(mail->keep, value) : NULL;
-}
-
-static void
 begin(void *arg)
 {
 	Mail *mail = arg;
 	Oid types[2] = {INT8OID, INT8OID};
 	Datum values[2] = {Int64GetDatum(mail->account_id), Int64GetDatum(mail->task_id)};
 
-	run("select * from amzmp._mail_begin($1, $2)", 2, types, values);
+	worker_execute("select * from amzmp._mail_begin($1, $2)", 2, types, values, NULL);
 	if (SPI_processed == 0)
 		return;
-	mail->subject = kept_text(mail, 1);
-	mail->rendered = kept_text(mail, 2);
+	mail->subject = worker_kept_text(1, mail->keep);
+	mail->rendered = worker_kept_text(2, mail->keep);
 }
 
 static void
@@ -120,9 +103,9 @@ end(void *arg)
 		Datum values[4] = {Int64GetDatum(mail->account_id), CStringGetTextDatum(mail->subject),
 						   CStringGetTextDatum(outcome(mail)), CStringGetTextDatum(mail->error.message)};
 
-		run("select amzmp._mail_end($1, $2, $3, $4)", 4, end_types, values);
+		worker_execute("select amzmp._mail_end($1, $2, $3, $4)", 4, end_types, values, NULL);
 	}
-	run("select amzmp._finish_task($1, $2)", 2, finish_types, finish_values);
+	worker_execute("select amzmp._finish_task($1, $2)", 2, finish_types, finish_values, NULL);
 }
 
 ErrorData *

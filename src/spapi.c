@@ -17,6 +17,7 @@
 
 #include "errcodes.h"
 #include "spapi.h"
+#include "vault.h"
 
 /* Name/Version (Language=...; Platform=...), as Amazon's policy asks. */
 #define USER_AGENT "user-agent: amzmp/" AMZMP_VERSION " (Language=C; Platform=PostgreSQL/" PG_MAJORVERSION ")"
@@ -390,28 +391,17 @@ spapi_build(const SpapiCall *call, HttpRequest *request)
 	request->once = !call->repeatable;
 }
 
-static void
-wipe_and_free(const char *text, size_t length)
-{
-	if (text == NULL)
-		return;
-	explicit_bzero(unconstify(char *, text), length);
-	pfree(unconstify(char *, text));
-}
-
 void
 spapi_forget(HttpRequest *request)
 {
 	const char *const *line;
 
 	for (line = request->headers; line != NULL && *line != NULL; line++)
-		wipe_and_free(*line, strlen(*line));
+		vault_forget_text(*line);
 	if (request->headers != NULL)
 		pfree((void *) request->headers);
-	if (request->url != NULL)
-		wipe_and_free(request->url, strlen(request->url));
-	wipe_and_free(request->body, request->body_length);
-	if (request->user_password != NULL)
-		wipe_and_free(request->user_password, strlen(request->user_password));
+	vault_forget_text(request->url);
+	vault_forget(unconstify(char *, request->body), request->body_length);
+	vault_forget_text(request->user_password);
 	memset(request, 0, sizeof(*request));
 }

@@ -22,8 +22,6 @@
 #define BACKOFF_LONGEST_MS  900000
 #define MOST_PLAUSIBLE_RATE 10000.0
 
-#define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 /*---------------------------------------------------------------------------------------------------------------
  * Text
  */
@@ -90,14 +88,14 @@ contains(const char *text, const char *lower_case_words)
 static bool
 read_spapi_error(const JsonDoc *doc, SpapiError *error)
 {
-	const char *code = json_doc_text(doc, PATH("errors", "0", "code"));
-	const char *message = json_doc_text(doc, PATH("errors", "0", "message"));
+	const char *code = json_doc_text(doc, JSON_PATH("errors", "0", "code"));
+	const char *message = json_doc_text(doc, JSON_PATH("errors", "0", "message"));
 
 	if (code == NULL && message == NULL)
 		return false;
 	COPY_CLEAN(error->code, code);
 	COPY_CLEAN(error->message, message);
-	COPY_CLEAN(error->details, json_doc_text(doc, PATH("errors", "0", "details")));
+	COPY_CLEAN(error->details, json_doc_text(doc, JSON_PATH("errors", "0", "details")));
 	return true;
 }
 
@@ -105,12 +103,12 @@ read_spapi_error(const JsonDoc *doc, SpapiError *error)
 static bool
 read_token_error(const JsonDoc *doc, SpapiError *error)
 {
-	const char *code = json_doc_text(doc, PATH("error"));
+	const char *code = json_doc_text(doc, JSON_PATH("error"));
 
 	if (code == NULL)
 		return false;
 	COPY_CLEAN(error->code, code);
-	COPY_CLEAN(error->message, json_doc_text(doc, PATH("error_description")));
+	COPY_CLEAN(error->message, json_doc_text(doc, JSON_PATH("error_description")));
 	return true;
 }
 
@@ -118,14 +116,14 @@ read_token_error(const JsonDoc *doc, SpapiError *error)
 static bool
 read_aws_error(const JsonDoc *doc, SpapiError *error)
 {
-	const char *type = json_doc_text(doc, PATH("__type"));
+	const char *type = json_doc_text(doc, JSON_PATH("__type"));
 	const char *hash = type != NULL ? strrchr(type, '#') : NULL;
-	const char *message = json_doc_text(doc, PATH("message"));
+	const char *message = json_doc_text(doc, JSON_PATH("message"));
 
 	if (type == NULL)
 		return false;
 	COPY_CLEAN(error->code, hash != NULL ? hash + 1 : type);
-	COPY_CLEAN(error->message, message != NULL ? message : json_doc_text(doc, PATH("Message")));
+	COPY_CLEAN(error->message, message != NULL ? message : json_doc_text(doc, JSON_PATH("Message")));
 	return true;
 }
 

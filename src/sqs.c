@@ -13,38 +13,20 @@
 #include "errcodes.h"
 #include "json.h"
 #include "sqs.h"
+#include "vault.h"
 
 #define MOST_HEADERS 4
-
-#define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static char *
-member(const JsonDoc *doc, const char *name)
-{
-	const char *value = doc ? json_doc_text(doc, PATH(name)) : NULL;
-
-	return value ? pstrdup(value) : NULL;
-}
-
-static void
-wipe(const char *text)
-{
-	if (text == NULL)
-		return;
-	explicit_bzero((char *) text, strlen(text));
-	pfree((char *) text);
-}
 
 void
 sqs_build(const char *url, char *rendered, HttpRequest *request)
 {
 	JsonDoc *doc = json_doc_parse(rendered, strlen(rendered), NULL);
-	char *action = member(doc, "action");
-	char *region = member(doc, "region");
-	char *payload = member(doc, "payload");
-	char *key = member(doc, "access_key_id");
-	char *secret = member(doc, "secret_access_key");
-	char *session = member(doc, "session_token");
+	char *action = json_doc_copy(doc, "action");
+	char *region = json_doc_copy(doc, "region");
+	char *payload = json_doc_copy(doc, "payload");
+	char *key = json_doc_copy(doc, "access_key_id");
+	char *secret = json_doc_copy(doc, "secret_access_key");
+	char *session = json_doc_copy(doc, "session_token");
 	const char **headers = palloc0(sizeof(char *) * MOST_HEADERS);
 
 	json_doc_free(doc);
@@ -64,9 +46,9 @@ sqs_build(const char *url, char *rendered, HttpRequest *request)
 	request->body_length = strlen(payload);
 	request->aws_sigv4 = psprintf("aws:amz:%s:sqs", region);
 	request->user_password = psprintf("%s:%s", key, secret);
-	wipe(key);
-	wipe(secret);
-	wipe(session);
+	vault_forget_text(key);
+	vault_forget_text(secret);
+	vault_forget_text(session);
 }
 
 /* Errors say "__type": "com.amazonaws.sqs#QueueDoesNotExist" and "message", in either case. */
@@ -79,10 +61,10 @@ read_error(const HttpAnswer *answer, SpapiError *error)
 
 	if (doc == NULL)
 		return;
-	type = json_doc_text(doc, PATH("__type"));
-	message = json_doc_text(doc, PATH("message"));
+	type = json_doc_text(doc, JSON_PATH("__type"));
+	message = json_doc_text(doc, JSON_PATH("message"));
 	if (message == NULL)
-		message = json_doc_text(doc, PATH("Message"));
+		message = json_doc_text(doc, JSON_PATH("Message"));
 	if (type != NULL && strchr(type, '#') != NULL)
 		type = strchr(type, '#') + 1;
 	if (type != NULL && pg_is_ascii(type))

@@ -23,28 +23,10 @@
 #include "errcodes.h"
 #include "json.h"
 #include "tell.h"
+#include "vault.h"
 
 #define MOST_HEADERS    5
 #define MOST_RECIPIENTS 50
-
-#define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static char *
-member(const JsonDoc *doc, const char *name)
-{
-	const char *value = doc ? json_doc_text(doc, PATH(name)) : NULL;
-
-	return value ? pstrdup(value) : NULL;
-}
-
-static void
-wipe(const char *text)
-{
-	if (text == NULL)
-		return;
-	explicit_bzero((char *) text, strlen(text));
-	pfree((char *) text);
-}
 
 static void
 unusable(void)
@@ -79,9 +61,9 @@ sign(const char *secret, int64 seconds, const char *body)
 static void
 build_webhook(const JsonDoc *doc, HttpRequest *request)
 {
-	char *body = member(doc, "body");
-	char *id = member(doc, "id");
-	char *secret = member(doc, "secret");
+	char *body = json_doc_copy(doc, "body");
+	char *id = json_doc_copy(doc, "id");
+	char *secret = json_doc_copy(doc, "secret");
 	const char **headers = palloc0(sizeof(char *) * MOST_HEADERS);
 	int64 now = (int64) time(NULL);
 
@@ -96,7 +78,7 @@ build_webhook(const JsonDoc *doc, HttpRequest *request)
 	request->headers = headers;
 	request->body = body;
 	request->body_length = strlen(body);
-	wipe(secret);
+	vault_forget_text(secret);
 }
 
 /* Members "to0", "to1" … until there is none. */
@@ -104,14 +86,14 @@ static void
 build_mail(const JsonDoc *doc, HttpRequest *request)
 {
 	const char **recipients = palloc0(sizeof(char *) * (MOST_RECIPIENTS + 1));
-	char *message = member(doc, "message");
-	char *user = member(doc, "user");
-	char *password = member(doc, "password");
+	char *message = json_doc_copy(doc, "message");
+	char *user = json_doc_copy(doc, "user");
+	char *password = json_doc_copy(doc, "password");
 	int count = 0;
 
-	for (char *to; count < MOST_RECIPIENTS && (to = member(doc, psprintf("to%d", count))) != NULL; count++)
+	for (char *to; count < MOST_RECIPIENTS && (to = json_doc_copy(doc, psprintf("to%d", count))) != NULL; count++)
 		recipients[count] = to;
-	request->mail_from = member(doc, "from");
+	request->mail_from = json_doc_copy(doc, "from");
 	if (count == 0 || message == NULL || request->mail_from == NULL)
 		unusable();
 	request->method = "MAIL";
@@ -121,7 +103,7 @@ build_mail(const JsonDoc *doc, HttpRequest *request)
 	request->once = true;
 	if (user != NULL && password != NULL)
 		request->user_password = psprintf("%s:%s", user, password);
-	wipe(password);
+	vault_forget_text(password);
 }
 
 void
@@ -130,10 +112,10 @@ tell_build(char *rendered, HttpRequest *request)
 	JsonDoc *doc = json_doc_parse(rendered, strlen(rendered), NULL);
 
 	memset(request, 0, sizeof(*request));
-	request->url = member(doc, "url");
+	request->url = json_doc_copy(doc, "url");
 	if (doc == NULL || request->url == NULL)
 		unusable();
-	if (json_doc_text(doc, PATH("message")) != NULL)
+	if (json_doc_text(doc, JSON_PATH("message")) != NULL)
 		build_mail(doc, request);
 	else
 		build_webhook(doc, request);

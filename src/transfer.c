@@ -43,23 +43,6 @@ typedef struct Transfer
 } Transfer;
 
 static void
-run(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
-{
-	int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
-
-	if (code < 0)
-		elog(ERROR, "\"%s\": %s", sql, SPI_result_code_string(code));
-}
-
-static char *
-kept_text(Transfer *transfer, int column)
-{
-	char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
-
-	return value ? MemoryContextStrdup(transfer->keep, value) : NULL;
-}
-
-static void
 begin(void *arg)
 {
 	Transfer *transfer = arg;
@@ -67,13 +50,13 @@ begin(void *arg)
 	Datum values[2] = {Int64GetDatum(transfer->account_id), Int64GetDatum(transfer->task_id)};
 	bool isnull;
 
-	run("select * from amzmp._transfer_begin($1, $2)", 2, types, values, NULL);
+	worker_execute("select * from amzmp._transfer_begin($1, $2)", 2, types, values, NULL);
 	if (SPI_processed == 0)
 		return;
-	transfer->subject = kept_text(transfer, 1);
-	transfer->url = kept_text(transfer, 2);
+	transfer->subject = worker_kept_text(1, transfer->keep);
+	transfer->url = worker_kept_text(2, transfer->keep);
 	transfer->document_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
-	transfer->content_type = kept_text(transfer, 4);
+	transfer->content_type = worker_kept_text(4, transfer->keep);
 	transfer->upload = strncmp(transfer->subject, "upload/", 7) == 0;
 	if (transfer->upload)
 		transfer->body = document_read(transfer->account_id, transfer->document_id, transfer->keep, MOST_UPLOAD,
@@ -144,7 +127,8 @@ note_content_type(const Transfer *transfer)
 	if (content_type == NULL || strlen(content_type) > MOST_CONTENT_TYPE || !pg_is_ascii(content_type))
 		return;
 	values[2] = CStringGetTextDatum(content_type);
-	run("update amzmp.document set content_type = $3 where account_id = $1 and document_id = $2", 3, types, values, NULL);
+	worker_execute("update amzmp.document set content_type = $3 where account_id = $1 and document_id = $2", 3, types,
+				   values, NULL);
 }
 
 static void
@@ -180,9 +164,10 @@ end(void *arg)
 
 		if (!transfer->upload && transfer->failure == NULL)
 			keep_answer(transfer);
-		run("select amzmp._transfer_end($1, $2, $3, $4)", 4, end_types, values, transfer->failure ? "    " : "   n");
+		worker_execute("select amzmp._transfer_end($1, $2, $3, $4)", 4, end_types, values,
+					   transfer->failure ? "    " : "   n");
 	}
-	run("select amzmp._finish_task($1, $2)", 2, finish_types, finish_values, NULL);
+	worker_execute("select amzmp._finish_task($1, $2)", 2, finish_types, finish_values, NULL);
 }
 
 ErrorData *

@@ -198,6 +198,13 @@ vault_forget(char *data, Size len)
 	pfree(data);
 }
 
+void
+vault_forget_text(const char *text)
+{
+	if (text != NULL)
+		vault_forget(unconstify(char *, text), strlen(text));
+}
+
 /* ---------------------------------------------------------------------------
  * SQL
  * ---------------------------------------------------------------------------

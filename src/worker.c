@@ -96,6 +96,23 @@ worker_transaction(WorkerFn work, void *arg, bool as_owner, bool lazy, MemoryCon
 	return error;
 }
 
+void
+worker_execute(const char *sql, int count, Oid *types, Datum *values, const char *nulls)
+{
+	int code = SPI_execute_with_args(sql, count, types, values, nulls, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "\"%s\": %s", sql, SPI_result_code_string(code));
+}
+
+char *
+worker_kept_text(int column, MemoryContext keep)
+{
+	char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+
+	return value ? MemoryContextStrdup(keep, value) : NULL;
+}
+
 /*
  * Plans follow the sizes that tables had when the plans were made, and our processes live long: one made while the queue
  * was empty, or before a shop's first million products came in, would walk through all of them for each row. So plans
