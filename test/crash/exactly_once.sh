@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Exactly once, whatever happens: orders, cancellations and shipments come twice, late and in disorder, pages are repeated,
+# Exactly once, whatever happens: orders, cancellations (Amazon's and the shop's) and shipments come twice, late and in disorder, pages are repeated,
 # tokens expire, connections break, and now this process, now the whole server is killed in the middle. When the dust has
 # settled, orders, the shop's rows, movements and what Amazon was told agree to the unit and the cent. Last, the shop's own
 # checkout and Amazon want the same last piece.
@@ -76,7 +76,8 @@ old_orders()
 
 trouble()
 {
-	case $((RANDOM % 6)) in
+	case $((RANDOM % 7)) in
+		6) control POST faults '{"operation": "createFeed", "kind": "drop_after"}' ;;
 		0) control POST faults '{"operation": "searchOrders", "kind": "duplicate_page"}' ;;
 		1) control POST faults '{"operation": "searchOrders", "kind": "drop_after"}' ;;
 		2) control POST faults '{"operation": "confirmShipment", "kind": "drop_after", "count": 2}' ;;
@@ -102,7 +103,19 @@ ship()
 	          from (select o.amazon_order_id from amzmp.orders o
 	                 where o.import_state = 'delivered' and o.status = 'UNSHIPPED' and o.amazon_order_id <> all (string_to_array('${cancelable[*]}', ' '))
 	                   and not exists (select from amzmp.shipment s where s.amazon_order_id = o.amazon_order_id)
+	                   and not exists (select from amzmp.cancellation c where c.amazon_order_id = o.amazon_order_id)
 	                 order by o.amazon_order_id limit 3) o" >/dev/null
+}
+
+# One that it has taken it cannot send, and cancels by a feed.
+give_up()
+{
+	seller "select amzmp.cancel_order('shop', o.amazon_order_id)
+	          from (select o.amazon_order_id from amzmp.orders o
+	                 where o.import_state = 'delivered' and o.status = 'UNSHIPPED' and o.amazon_order_id <> all (string_to_array('${cancelable[*]}', ' '))
+	                   and not exists (select from amzmp.shipment s where s.amazon_order_id = o.amazon_order_id)
+	                   and not exists (select from amzmp.cancellation c where c.amazon_order_id = o.amazon_order_id)
+	                 order by o.amazon_order_id desc limit 1) o" >/dev/null
 }
 
 # The server falls with any of its processes that is killed so, and comes back by itself.
@@ -152,10 +165,12 @@ fetch_truth()
 		  from jsonb_array_elements(pg_read_file('$RUN/truth.json')::jsonb -> 'orders') o" >/dev/null
 }
 
-simulator_start s --rate-scale 0 --seed "$SEED"
+# Amazon's minutes are seconds, there and here: cancellations go by feeds, which take some.
+simulator_start s --rate-scale 0 --seed "$SEED" --time-scale 60 --verdict-delay 60
 cluster_start s
 control POST settings '{"order_lag": 0}' >/dev/null
 shop_connect
+sql 'update amzmp.account set time_scale = 60' "select amzmp.set('shop', 'cancellation_reason', 'gave up')" "select amzmp.enable('get_cancel_orders', account => 'shop')" >/dev/null
 sql "create role seller login" "grant amzmp_admin to seller" "create schema shop authorization seller" "create table told (doc jsonb, version text primary key)"
 seller "create table shop.product (sku text primary key, price numeric(12,2) not null, stock integer not null)" \
 	"insert into shop.product select 'S-' || i, 10, $STOCK from generate_series(1, 10) i" \
@@ -173,6 +188,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	old_orders
 	trouble
 	ship
+	give_up
 	poll
 	[ $((RANDOM % 2)) = 0 ] || replay
 	kill_something
@@ -190,6 +206,8 @@ for i in 1 2 3; do
 	replay
 	sql_becomes 90 "$quiet" t || diag "$(sql "select kind, attempt, last_error from amzmp.task where kind in ('import', 'deliver', 'apply')" 'select operation, state, hold_reason from amzmp.request')"
 done
+sql_becomes 90 "select not exists (select from amzmp.cancellation where state <> 'cancelled') and not exists (select from amzmp.feed where open)" t || true
+sql_becomes 90 "$quiet" t || true
 fetch_truth
 
 is "$(sql 'select count(*) > 0, count(*) = (select count(*) from amzmp.orders) from truth')" 't|t' 'every order is there, and once'
@@ -218,6 +236,10 @@ is "$(sql "select count(*) from amzmp.shipment s left join truth t on t.id = s.a
 is "$(sql "select count(*) > 0, count(*) filter (where state <> 'confirmed') from amzmp.shipment")" 't|0' 'all are confirmed'
 is "$(sql "select count(*) from truth t where t.status = 'SHIPPED' and not exists (select from amzmp.shipment s where s.amazon_order_id = t.id)")" 0 \
 	'and Amazon believes nothing shipped that was not'
+is "$(sql "select count(*) > 0, count(*) filter (where c.state <> 'cancelled' or t.status <> 'CANCELLED' or c.cancelled_by <> 'MERCHANT' or c.plans <> 1)
+            from amzmp.cancellation c left join truth t on t.id = c.amazon_order_id where c.requested_by = 'SELLER'")" 't|0' 'what the shop gave up is cancelled, at the first attempt'
+is "$(sql "select count(*) from (select m.subject from amzmp.feed_message m join amzmp.feed f using (account_id, feed_id) where f.type = 'POST_ORDER_ACKNOWLEDGEMENT_DATA'
+            and f.state <> 'cancelled' group by m.subject having count(*) > 1) x")" 0 'and Amazon was told once'
 is "$(control GET violations | grep -o '"count": *[0-9]*' | grep -o '[0-9]*')" 0 'nothing that Amazon would not take was sent'
 
 # The last piece of twenty products: the checkout takes it only where it is there, Amazon has sold it already. Of the first
