@@ -190,7 +190,7 @@ declare
     reason text := case error_state
         when '57014' then format('its query was stopped (alarm_time_limit is %s): %s',
             amzmp._setting_interval(t.account_id, 0, 'alarm_time_limit'), error_text)
-        else error_text end;
+        else amzmp._safe_error(error_state, error_text) end;
 begin
     perform amzmp._alarm_failed(a, reason) from amzmp.alarm a where a.account_id = t.account_id and a.alarm = t.subject;
     delete from amzmp.task x where x.account_id = t.account_id and x.task_id = t.task_id;

@@ -21,7 +21,7 @@ create table amzmp.finance_cursor (
 comment on table amzmp.finance_cursor is 'How far each account''s transactions have been read.';
 comment on column amzmp.finance_cursor.account_id is 'The account.';
 comment on column amzmp.finance_cursor.watermark is 'Up to when; null: nothing was read yet.';
-comment on column amzmp.finance_cursor.reading_since is 'When the reading under way began, by Amazon''s clock; null: none is.';
+comment on column amzmp.finance_cursor.reading_since is 'Up to when the reading under way reads, by Amazon''s clock: its begin, or sooner where much is to be caught up with; null: none is.';
 
 create table amzmp.finance_transaction (
     account_id bigint not null,
@@ -216,6 +216,8 @@ declare
     acc alias for $1;
     clock constant timestamptz := amzmp._now(acc);
     cause constant jsonb := jsonb_build_object('flow_run', flow_run_id);
+    -- of a longer window Amazon shows nothing; the rest comes with the next runs
+    longest constant interval := interval '170 days';
     since timestamptz;
 begin
     insert into amzmp.finance_cursor (account_id) values (acc) on conflict do nothing;
@@ -229,10 +231,11 @@ begin
         return;
     end if;
     update amzmp.finance_cursor as c
-    set reading_since = clock
+    set reading_since = least(clock, c.watermark - interval '3 days' + longest)
     where c.account_id = acc
     returning coalesce(c.watermark, clock - interval '27 days') - interval '3 days' into since;
-    perform amzmp._enqueue(acc, 'listTransactions', jsonb_build_object('postedAfter', amzmp._iso_time(since)), null,
+    perform amzmp._enqueue(acc, 'listTransactions', jsonb_strip_nulls(jsonb_build_object('postedAfter', amzmp._iso_time(since),
+                'postedBefore', case when since + longest < clock then amzmp._iso_time(since + longest) end)), null,
         '_handle_transactions', null, 80, now(), 0, 'transactions', '', cause);
 end
 $$;

@@ -78,6 +78,22 @@ select amzmp._store_transactions(:account_id, '[
 select results_eq($$select sales, fees, net from amzmp.order_finance where amazon_order_id = 'gone' and currency = 'EUR'$$,
     $$values (10.0, -1.25, 8.75)$$, 'a transaction that Amazon shows anew loses the parts that it had');
 select results_eq($$select fee, amount from amzmp.order_fee where amazon_order_id = 'gone'$$, $$values ('Fees', -1.0)$$, 'fees too');
+-- Who was away for long catches up in windows that Amazon answers.
+insert into amzmp.finance_cursor (account_id, watermark) values (:account_id, amzmp._now(:account_id) - interval '400 days');
+create function window_of_reading() returns interval language sql as $$
+    select coalesce((r.params ->> 'postedBefore')::timestamptz, amzmp._now(r.account_id)) - (r.params ->> 'postedAfter')::timestamptz
+      from amzmp.request r where r.operation = 'listTransactions' and r.subject = ''
+$$;
+select amzmp._flow_get_transactions(:account_id, 0, 1) \g /dev/null
+select is(window_of_reading(), interval '170 days', 'a long absence is read in parts');
+select answer(:account_id, 'listTransactions', 200, '{"payload": {"transactions": []}}') \g /dev/null
+select ok(watermark between amzmp._now(:account_id) - interval '234 days' and amzmp._now(:account_id) - interval '232 days', 'and nothing passed over')
+  from amzmp.finance_cursor where account_id = :account_id;
+select amzmp._flow_get_transactions(:account_id, 0, 1), answer(:account_id, 'listTransactions', 200, '{"payload": {"transactions": []}}') \g /dev/null
+select amzmp._flow_get_transactions(:account_id, 0, 1) \g /dev/null
+select ok(window_of_reading() < interval '100 days', 'until it is at the present');
+select is((select count(*) from amzmp.request r where r.operation = 'listTransactions' and r.params ? 'postedBefore'), 0::bigint, 'which needs no end');
+delete from amzmp.request where account_id = :account_id;
 insert into amzmp.return_item (account_id, return_key, returned_to, amazon_order_id, sku, quantity, requested_at, reason_code,
     currency, refunded_amount)
 values (:account_id, 'r1', 'merchant', 'gone', 'MUG', 1, now(), 'CR-DEFECTIVE', 'EUR', 10), (:account_id, 'r2', 'merchant', 'gone', 'PEN', 2, now(), 'CR-DEFECTIVE', 'EUR', 5);
