@@ -95,11 +95,12 @@ select amzmp._expose('amzmp._begin_import(bigint, text)', 'public',
     'Inner: first half of the statement that imports one order with its stock. Refused to all but the role registered by reduce_stock.');
 
 /*
- * The stock is written, or could not be. The shop's quantity as last read is corrected with it, so that nobody adds the
+ * The stock is written, or could not be. Of refused SKUs the shop does not let the stock fall so far (a check constraint): they
+ * stay to be taken, and held until then, and the order is short of them. The shop's quantity as last read is corrected with it, so that nobody adds the
  * units again between this commit and the next reading. A failure keeps the order imported and its units held.
  */
 create function amzmp._finish_import(account_id bigint, amazon_order_id text, missing text[], short text[], failed_state text,
-    failed_message text) returns void
+    failed_message text, refused text[] default '{}') returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 #variable_conflict use_column
@@ -107,7 +108,7 @@ declare
     acc alias for $1;
     id alias for $2;
     absent alias for $3;
-    short_skus alias for $4;
+    short_skus constant text[] := $4 || refused;
     message text;
 begin
     perform amzmp._hook_of_caller(acc, 0, 'stock');
@@ -127,6 +128,7 @@ begin
         update amzmp.movement m
            set applied_at = now(), note = case when m.sku = any (absent) then 'the shop has no row of this SKU' end
          where m.account_id = acc and m.amazon_order_id = id and m.reduces_stock and m.applied_at is null
+           and m.sku <> all (refused)
         returning m.sku, m.quantity
     )
     update amzmp.product p
@@ -136,6 +138,9 @@ begin
     if cardinality(absent) > 0 then
         perform amzmp._log(acc, 0, 'warning', 'order', id,
             'sold, but the shop has no such row: ' || array_to_string(absent, ', '));
+    end if;
+    if refused <> '{}' then
+        perform amzmp._settle_reservations(acc, array[id], false);
     end if;
     perform amzmp._settle_states(acc, array[id], short_skus);
     perform amzmp._queue_deliveries(acc, array[id]);
@@ -147,7 +152,7 @@ begin
 end
 $$;
 
-select amzmp._expose('amzmp._finish_import(bigint, text, text[], text[], text, text)', 'public',
+select amzmp._expose('amzmp._finish_import(bigint, text, text[], text[], text, text, text[])', 'public',
     'Inner: second half of the statement that imports one order with its stock. Refused to all but the role registered by reduce_stock.');
 
 create function amzmp._begin_delivery(account_id bigint, amazon_order_id text) returns boolean
@@ -225,8 +230,11 @@ select amzmp._expose('amzmp._fail_delivery(bigint, text, text, text)', 'public',
 /*
  * Import one order and write its stock. Rows are taken in SKU order, one by one, and never waited for longer than a
  * fifth of a second, well under the time after which the server looks for deadlocks: the storefront never becomes the
- * victim of one. Whoever gives up gives the whole order back, and the runner tries it again later. Any other error of
- * the shop's SQL undoes only the stock; the order is imported all the same and put aside.
+ * victim of one. Whoever gives up gives the whole order back, and the runner tries it again later.
+ *
+ * Where the shop does not let its stock fall so far (a check constraint, or a function that raises check_violation), all is done
+ * once more with each row in a subtransaction, so that it is seen which rows those are. Any other error of the shop's SQL undoes
+ * only the stock; the order is imported all the same and put aside.
  */
 create function amzmp._statement_import(account_id bigint, subject text, argument jsonb) returns text[]
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -234,37 +242,58 @@ create function amzmp._statement_import(account_id bigint, subject text, argumen
     select array[format($statement$do $amzmp$
 declare
     step record;
-    missing text[] := '{}';
-    short text[] := '{}';
+    missing text[];
+    short text[];
+    refused text[];
+    apart boolean := false;
     remaining numeric;
     state text;
     message text;
 begin
     perform pg_catalog.set_config('lock_timeout', '200ms', true);
-    begin
-        for step in select sku, quantity from amzmp.begin_import(%1$s, %2$L) loop
-            %3$s
-        end loop;
-        set constraints all immediate;
-    exception
-        when lock_not_available or deadlock_detected or serialization_failure then
-            raise;
-        when others then
-            get stacked diagnostics state = returned_sqlstate, message = message_text;
-            perform from amzmp.begin_import(%1$s, %2$L);
-    end;
-    perform amzmp.finish_import(%1$s, %2$L, missing, short, state, message);
+    loop
+        missing := '{}';
+        short := '{}';
+        refused := '{}';
+        begin
+            for step in select sku, quantity from amzmp.begin_import(%1$s, %2$L) loop
+                if apart then
+                    begin
+                        %3$s
+                    exception
+                        when check_violation then
+                            refused := refused || step.sku;
+                    end;
+                else
+                    %3$s
+                end if;
+            end loop;
+            set constraints all immediate;
+            exit;
+        exception
+            when lock_not_available or deadlock_detected or serialization_failure then
+                raise;
+            when others then
+                if sqlstate <> '23514' or apart then
+                    get stacked diagnostics state = returned_sqlstate, message = message_text;
+                    perform from amzmp.begin_import(%1$s, %2$L);
+                    exit;
+                end if;
+                apart := true;
+        end;
+    end loop;
+    perform amzmp.finish_import(%1$s, %2$L, missing, short, state, message, refused);
 end
 $amzmp$
 $statement$,
         h.account_id, _statement_import.subject,
         case when h.function_name is not null then format('perform %s(step.sku, step.quantity);', h.function_name)
              else format('update %s set %I = %I + step.quantity where %I = step.sku returning %I into remaining;
-            if not found then
-                missing := missing || step.sku;
-            elsif remaining < 0 and step.quantity < 0 then
-                short := short || step.sku;
-            end if;', h.relation_name, h.stock_column, h.stock_column, h.key_column, h.stock_column) end)]
+                if not found then
+                    missing := missing || step.sku;
+                elsif remaining < 0 and step.quantity < 0 then
+                    short := short || step.sku;
+                end if;', h.relation_name, h.stock_column, h.stock_column, h.key_column, h.stock_column) end)]
     from amzmp.order_hook h
     where h.account_id = _statement_import.account_id and h.channel_id = 0 and h.kind = 'stock';
 $$;
