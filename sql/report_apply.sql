@@ -117,6 +117,37 @@ as $$
         end
 $$;
 
+-- The report without some columns: its document is written anew, tab separated.
+create function amzmp._leave_out(report amzmp.report, columns text[])
+    returns amzmp.report
+    language plpgsql
+    volatile
+    parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    kept constant text[] := array(
+        select c.name from unnest(report.columns) with ordinality as c (name, n) where c.name <> all (_leave_out.columns) order by c.n
+    );
+    document constant bigint := amzmp._new_document(report.account_id, 'text/tab-separated-values; charset=UTF-8');
+begin
+    perform amzmp._write_document(report.account_id, document, report.report_id, array_to_string(kept, E'\t') || E'\n', format(
+            $query$select string_agg(regexp_replace(coalesce(d.cells ->> c.name, ''), '[[:cntrl:]]', ' ', 'g'), E'\t' order by c.n)
+                     from amzmp._report_rows($1, $2) as d cross join unnest(%L::text[]) with ordinality as c (name, n)
+                    group by d.place order by d.place$query$, kept),
+        E'\n', 9000000000000000, E'\n');
+    update amzmp.report as x
+    set document_id = document,
+        columns = kept
+    where (x.account_id, x.document_id) = (report.account_id, report.document_id);
+    perform amzmp._drop_documents(report.account_id, array[report.document_id]);
+    report.document_id := document;
+    report.columns := kept;
+    return report;
+end
+$$;
+
 create function amzmp._apply_report(report amzmp.report)
     returns void
     language plpgsql
@@ -138,6 +169,9 @@ begin
             rows = shape.rows
         where (x.account_id, x.report_id) = (report.account_id, report.report_id)
         returning x.* into report;
+    end if;
+    if report.form = 'table' and report.columns && t.buyer_columns then
+        report := amzmp._leave_out(report, t.buyer_columns);
     end if;
     if t.handler is null then
         perform amzmp._end_report(report, 'downloaded', null);

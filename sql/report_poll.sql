@@ -311,7 +311,8 @@ begin
         continue when not amzmp._awaits_document(r);
         if a.outcome = 'success' and a.body ->> 'url' is not null then
             perform amzmp._add_transfer(r.account_id, 'report/' || r.report_id,
-                amzmp._new_document(r.account_id, 'application/octet-stream', (amzmp._report_type(r.type)).personal), a.body ->> 'url');
+                amzmp._new_document(r.account_id, 'application/octet-stream', t.personal or t.buyer_columns <> '{}'), a.body ->> 'url')
+            from amzmp._report_type(r.type) as t;
         else
             r.restricted := r.restricted or coalesce(a.status = 403, false);
             r.reason := amzmp._answer_failure(a);

@@ -26,6 +26,7 @@ create table amzmp.report_type (
     empty_when_cancelled boolean not null default false,
     options jsonb not null default '{}',
     handler text,
+    buyer_columns text[] not null default '{}',
     constraint report_type_name_check check (name ~ '^[A-Z][A-Z0-9_]{0,99}$')
 );
 
@@ -62,9 +63,19 @@ values
     ('GET_FBA_FULFILLMENT_CUSTOMER_RETURNS_DATA', 'Returns to Amazon''s warehouses', false, false, '4 hours', '60 days', true),
     ('GET_V2_SETTLEMENT_REPORT_DATA_FLAT_FILE_V2', 'Settlements; Amazon makes them, they cannot be requested', false, false, '4 hours', null, true);
 
+comment on column amzmp.report_type.buyer_columns is 'Columns about buyers, or in their words, of a report that is not personal as a whole: they are left out as soon as it is here.';
+
 update amzmp.report_type
 set restricted = true
 where personal;
+
+update amzmp.report_type
+set buyer_columns = '{ship-city,ship-state,ship-postal-code,buyer-company-name,buyer-identification-number,buyer-identification-type,purchase-order-number,customized-url,customized-page}'
+where name like 'GET_FLAT_FILE_ALL_ORDERS_DATA_BY_%';
+
+update amzmp.report_type
+set buyer_columns = '{customer-comments}'
+where name in ('GET_FBA_FULFILLMENT_CUSTOMER_RETURNS_DATA', 'GET_FLAT_FILE_RETURNS_DATA_BY_RETURN_DATE', 'GET_CSV_MFN_PRIME_RETURNS_REPORT');
 
 /*
  * The names of columns. Amazon writes them with hyphens, blanks or underscores, and in some marketplaces in the seller's
@@ -166,7 +177,7 @@ create function amzmp._report_type(type text)
 begin atomic
     select case
             when t.name is not null then t
-            else (u.name, u.name, false, true, false, interval '30 minutes', null, false, '{}'::jsonb, null)::amzmp.report_type
+            else (u.name, u.name, false, true, false, interval '30 minutes', null, false, '{}'::jsonb, null, '{}'::text[])::amzmp.report_type
         end
     from (select _report_type.type as name) as u
     left join amzmp.report_type as t using (name);

@@ -20,7 +20,7 @@ as $$
 $$;
 
 /*
- * One row of a report, whichever it is. Columns are found by name. The buyer's comment is his own words, so it is left out.
+ * One row of a report, whichever it is. Columns are found by name. The buyer's comment is his own words, and has been left out (report_type.buyer_columns).
  */
 create function amzmp._return_of_row(account_id bigint, type text, cells jsonb)
     returns amzmp.return_item
@@ -45,7 +45,7 @@ as $$
             coalesce(c ->> 'return-request-status', c ->> 'status'), c ->> 'resolution',
             coalesce(c ->> 'return-reason', c ->> 'reason'), c ->> 'detailed-disposition', c ->> 'currency-code',
             case when c ->> 'refunded-amount' ~ '^-?\d+([.]\d+)?$' then (c ->> 'refunded-amount')::numeric end,
-            false, c - '{customer-comments,order-id,merchant-sku,sku,asin,return-quantity,quantity,return-request-status,status,resolution,return-reason,reason,detailed-disposition,currency-code,refunded-amount}'::text[],
+            false, c - '{order-id,merchant-sku,sku,asin,return-quantity,quantity,return-request-status,status,resolution,return-reason,reason,detailed-disposition,currency-code,refunded-amount}'::text[],
             null, 'new', null, 0, null, null, now(), now())::amzmp.return_item
     from (select cells as c, type like 'GET_FBA_%' as fba) as x
 $$;

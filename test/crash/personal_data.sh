@@ -120,6 +120,13 @@ control POST "orders/$cancelled/cancel" '{}' >/dev/null
 poll
 report GET_FLAT_FILE_ACTIONABLE_ORDER_DATA_SHIPPING "$order" 'Wilhelmine Canaria' "now() - interval '20 days'"
 sql "select amzmp.enqueue('shop', 'getOrder', '{\"orderId\": \"$order\"}')" "call amzmp.wait('60 s')" >/dev/null
+id=$(sql "select amzmp.backfill_orders('shop', now() - interval '1 day')")
+sql_becomes 20 "select state from amzmp.report where report_id = $id" in_queue
+sql "select amzmp.poll_report('shop', $id)" >/dev/null
+sql_becomes 20 "select state from amzmp.report where report_id = $id" downloaded
+is "$(sql "select count(*), count(c.cells ->> 'ship-country'), count(c.cells ->> 'ship-postal-code'), count(c.cells ->> 'sku') from amzmp.report_rows('shop', $id) c")" '4|4|0|4' \
+	'the report of all orders comes without where buyers live'
+unlike "$(found '28195|Bremen')" 'document' 'which is not kept at all'
 sql "insert into amzmp.parked_order (account_id, amazon_order_id, last_updated_at, complete, sealed, parked_at)
      select b.account_id, '999-0000000-0000001', now() - interval '20 days', true,
             amzmp._seal(amzmp._open(b.raw, 'order', b.account_id || '/' || b.amazon_order_id), 'order', b.account_id || '/999-0000000-0000001'), now() - interval '20 days'
