@@ -5,10 +5,10 @@
  */
 
 /*
- * What Amazon ships has no quantity that we could lower, and deleting the SKU would strand its stock: the offer itself is
- * taken away, and comes back with the next price.
+ * Queue the requests by which listings leave: they are deleted, or ended. What Amazon ships has no quantity that we could
+ * lower, and deleting the SKU would strand its stock: the offer itself is taken away, and comes back with the next price.
  */
-create function amzmp._end_offers(account_id bigint, skus text[], finished bigint[])
+create function amzmp._plan_leaving(account_id bigint, skus text[], finished bigint[], deleted boolean)
     returns void
     language plpgsql
     volatile
@@ -16,26 +16,30 @@ create function amzmp._end_offers(account_id bigint, skus text[], finished bigin
     set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    way constant text := case when deleted then '_render_delete' else '_render_end' end;
+    call constant text := case when deleted then 'deleteListingsItem' else 'patchListingsItem' end;
 begin
     insert into amzmp.request (account_id, operation, priority, render, handler, subject_kind, subject, channel_id, cause)
-    select l.account_id, 'patchListingsItem', 10, '_render_end', '_handle_end', 'listing', l.sku, l.channel_id, l.cause
+    select l.account_id, call, 10, way, case when deleted then '_handle_delete' else '_handle_end' end,
+        'listing', l.sku, l.channel_id, l.cause
     from amzmp.channel as c
     join amzmp.listing as l using (account_id, channel_id)
-    where c.account_id = _end_offers.account_id
+    where c.account_id = _plan_leaving.account_id
         and l.sku = any (skus)
-        and amzmp._to_end(l)
+        and case when deleted then amzmp._to_delete(l) else amzmp._to_end(l) end
         and not amzmp._penalised(l.account_id, 'publish', l.channel_id, l.sku)
-        and not amzmp._leaves_by_feed(l, '_render_end')
+        and not amzmp._leaves_by_feed(l, way)
         and not exists (
             select
             from amzmp.request as r
             where (r.account_id, r.subject_kind, r.subject, r.channel_id) = (l.account_id, 'listing', l.sku, l.channel_id)
-                and (r.render = '_render_end' or r.state <> 'due')
+                and (r.render = way or r.state <> 'due')
                 and r.request_id <> all (finished)
         );
     if found then
         perform amzmp._wake();
-        perform amzmp._plan_many(account_id, 'patchListingsItem');
+        perform amzmp._plan_many(account_id, call);
     end if;
 end
 $$;

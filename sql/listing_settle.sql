@@ -101,29 +101,8 @@ create function amzmp._settle_unwanted(account_id bigint, skus text[], finished 
 as $$
 #variable_conflict use_column
 begin
-    insert into amzmp.request (account_id, operation, priority, render, handler, subject_kind, subject, channel_id, cause)
-    select l.account_id, 'deleteListingsItem', 10, '_render_delete', '_handle_delete', 'listing', l.sku, l.channel_id, l.cause
-    from amzmp.channel as c
-    join amzmp.listing as l using (account_id, channel_id)
-    where c.account_id = _settle_unwanted.account_id
-        and l.sku = any (skus)
-        and amzmp._to_delete(l)
-        and not amzmp._penalised(l.account_id, 'publish', l.channel_id, l.sku)
-        and not amzmp._leaves_by_feed(l, '_render_delete')
-        and not exists (
-            select
-            from amzmp.request as r
-            where (r.account_id, r.subject_kind, r.subject, r.channel_id) = (l.account_id, 'listing', l.sku, l.channel_id)
-                and (r.operation = 'deleteListingsItem' or r.state <> 'due')
-                and r.request_id <> all (finished)
-        );
-    if found then
-        perform amzmp._wake();
-        perform amzmp._plan_many(account_id, 'deleteListingsItem');
-    end if;
-
-    perform amzmp._end_offers(account_id, skus, finished);
-
+    perform amzmp._plan_leaving(account_id, skus, finished, true);
+    perform amzmp._plan_leaving(account_id, skus, finished, false);
     perform amzmp._enter(account_id, array(
             select (l.channel_id, l.sku, 'off_sale', amzmp._off_sale_reason(), null)::amzmp.new_state
             from amzmp.channel as c
