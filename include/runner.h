@@ -9,10 +9,12 @@
 
 /*
  * Whose tasks a runner performs: a role's, or ours, or those of ours that wait long for the network and must hold up no
- * other. No role has the number of the last.
+ * other, or orders that arrived, of which the own runner has too many. No role has the numbers of the last two, which
+ * amzmp._work() knows them by.
  */
 #define RUNNER_OWN     InvalidOid
 #define RUNNER_NETWORK ((Oid) 1)
+#define RUNNER_ORDERS  ((Oid) 2)
 
 extern void runner_define_settings(void);
 

@@ -6,7 +6,7 @@
 /*
  * Queue the import of these orders, or of all that wait and are not queued (order_ids null: once a poll, so that
  * nothing that went astray stays so). Where the shop's stock is written, one task an order, for the role that the shop
- * named; else tasks of up to 100 orders for an own runner.
+ * named; else tasks of up to 100 orders for the own runners (the queue of orders, task.sql).
  */
 create function amzmp._queue_imports(account_id bigint, order_ids text[] default null) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
@@ -44,7 +44,7 @@ begin
         perform amzmp._add_task(acc, 'import', i.id, role, now(), '{}')
            from (select distinct id from unnest(ids) as u (id) order by id) as i;
     else
-        perform amzmp._add_task(acc, 'import', 'batch:' || nextval('amzmp.task_id_seq'), null, now(),
+        perform amzmp._add_task(acc, 'import', 'batch:' || nextval('amzmp.task_id_seq'), 'pg_amzmp_orders', now(),
                                 jsonb_build_object('orders', b.ids))
            from (select jsonb_agg(i.id order by i.id) as ids
                    from (select d.id, (row_number() over (order by d.id) - 1) / 100 as batch

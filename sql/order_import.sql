@@ -1,8 +1,9 @@
 /*
  * order_import.sql
- *	  How orders come in: the poll (searchOrders), parking what arrived, and importing it.
+ *	  How orders come in: the poll (searchOrders), single orders, and where they wait that cannot be imported at once.
  *
- * One poll per account asks for everything that changed since the last one, with an overlap, and follows all pages.
+ * One poll per account asks for everything that changed since the last one, with an overlap, and follows all pages
+ * (order_window.sql).
  * Each page is parked in the transaction that applies the answer: sealed, one row an order, the newest version wins.
  * Importing is a second step, because it may touch the shop's tables, and that is only ever done by a process whose
  * session user is the shop's role: see delivery.sql for the statements that it runs. Everything here can be
@@ -18,6 +19,9 @@ create table amzmp.order_cursor (
     window_started_at timestamptz,
     window_end timestamptz,
     pages integer not null default 0,
+    asked integer not null default 0,
+    next_token text,
+    last_page integer,
     restarts smallint not null default 0,
     detail smallint not null default 0,
     detail_reduced_at timestamptz
@@ -33,6 +37,9 @@ comment on column amzmp.order_cursor.window_open is 'Is a poll under way?';
 comment on column amzmp.order_cursor.window_started_at is 'When that poll began, on Amazon''s clock.';
 comment on column amzmp.order_cursor.window_end is 'Until when Amazon searched, as it said.';
 comment on column amzmp.order_cursor.pages is 'Pages of that poll that have been applied.';
+comment on column amzmp.order_cursor.asked is 'Pages of that poll that have been asked for.';
+comment on column amzmp.order_cursor.next_token is 'Token of the page after those, while too many wait to be applied for it to be asked for.';
+comment on column amzmp.order_cursor.last_page is 'Number of the last page, once that has been applied.';
 comment on column amzmp.order_cursor.restarts is 'How often that poll had to begin again because a page token was refused.';
 comment on column amzmp.order_cursor.detail is 'How much is asked for: 0 everything, 1 without payments, promotions, points and fulfilment orders, 2 what stock and money need, 3 the bare orders.';
 comment on column amzmp.order_cursor.detail_reduced_at is 'When it was last lowered, because Amazon refused the data sets.';
@@ -172,7 +179,7 @@ begin
 
     update amzmp.order_cursor
        set window_id = cursor.window_id + 1, window_open = true, window_started_at = clock, window_end = null,
-           pages = 0, restarts = 0, detail = cursor.detail, marketplaces = wanted,
+           pages = 0, asked = 1, next_token = null, last_page = null, restarts = 0, detail = cursor.detail, marketplaces = wanted,
            swept_at = case when sweep or cursor.watermark is null then clock else cursor.swept_at end
      where account_id = acc;
     perform amzmp._search_orders(acc, cursor.window_id + 1, since, wanted, cursor.detail, run_cause);
@@ -223,155 +230,7 @@ $$;
 select amzmp._expose('amzmp._fetch_order(text, text)', 'amzmp_operator',
     'Fetches one order from Amazon now, whatever its age, and imports it. Returns the id of the request.');
 
-/* ---- applying the answers: take the orders, follow the pages, move the watermark ---- */
-
--- A page of the search, opened: the orders as they came, and what the page says of the search.
-create type amzmp.order_page as (
-    orders text,
-    next_token text,
-    last_updated_before timestamptz
-);
-
-comment on type amzmp.order_page is 'Inner: a page of searchOrders.';
-
-create function amzmp._handle_search_orders(answers amzmp.answer_row[]) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-declare
-    answer amzmp.answer_row;
-    page amzmp.order_page;
-    current amzmp.order_cursor;
-begin
-    foreach answer in array answers loop
-        select c.* into current
-          from amzmp.order_cursor c where c.account_id = (answer.request).account_id for update;
-        if answer.outcome = 'success' then
-            select p.* into page
-              from amzmp._rows(amzmp._page_text(answer), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
-                   as p (orders text, next_token text, last_updated_before timestamptz);
-            perform amzmp._take_orders((answer.request).account_id, page.orders,
-                coalesce((answer.request).params -> 'includedData' @> amzmp._order_data_sets(1), false), false);
-        end if;
-        -- The answer of a window that was given up has brought its orders, but moves nothing.
-        if current.window_open and current.window_id::text = (answer.request).subject then
-            if answer.outcome = 'success' then
-                perform amzmp._next_page(current, answer.request, page);
-            else
-                perform amzmp._search_failed(current, answer);
-            end if;
-        end if;
-    end loop;
-end
-$$;
-
--- Which page of its window a request asks for: its cause says so, except of the first.
-create function amzmp._page_number(asked amzmp.request) returns integer
-    language sql immutable parallel safe
-    begin atomic
-    select coalesce((asked.cause ->> 'page')::integer, 1);
-    end;
-
--- Ask for the page after this one with the same parameters, unless that has been done.
-create function amzmp._ask_next_page(asked amzmp.request, token text) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-declare
-    next_page constant integer := amzmp._page_number(asked) + 1;
-begin
-    if not exists (
-        select from amzmp.request r
-         where r.account_id = asked.account_id and r.subject_kind = 'orders' and r.subject = asked.subject
-           and r.operation = 'searchOrders' and amzmp._page_number(r) = next_page)
-    then
-        perform amzmp._enqueue(asked.account_id, 'searchOrders', asked.params || jsonb_build_object('paginationToken', token),
-            null, '_handle_search_orders', null, 30, now(), 0, 'orders', asked.subject,
-            coalesce(asked.cause, '{}') || jsonb_build_object('page', next_page));
-    end if;
-end
-$$;
-
-/*
- * Sender: a page has arrived and waits for a runner. The next one is asked for now, so that Amazon is waited for while
- * this one is imported; the runner does it otherwise. No more than a few pages wait: reading is faster than importing.
- */
-create function amzmp._page_is_here(asked amzmp.request, token text) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-begin
-    if exists (select from amzmp.order_cursor c
-                where c.account_id = asked.account_id and c.window_open and c.window_id::text = asked.subject)
-       and (select count(*) from amzmp.answer a where a.account_id = asked.account_id) <= 4
-    then
-        perform amzmp._ask_next_page(asked, token);
-    end if;
-end
-$$;
-
-/*
- * A page is in: ask for the next, or close the window and move the watermark. Pages are applied in the order in which they
- * came; if one of them could not be, the window ends without moving the watermark, and the next poll reads it again.
- */
-create function amzmp._next_page(current amzmp.order_cursor, asked amzmp.request, page amzmp.order_page) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-declare
-    token text := nullif(page.next_token, '');
-    page_end timestamptz := least(current.window_end, page.last_updated_before);
-begin
-    if token is not null then
-        perform amzmp._ask_next_page(asked, token);
-        update amzmp.order_cursor c set pages = c.pages + 1, window_end = page_end where c.account_id = current.account_id;
-    elsif current.pages + 1 <> amzmp._page_number(asked) then
-        perform amzmp._log(current.account_id, 0, 'error', 'orders', null, 'pages of orders are missing, the search will be repeated',
-            jsonb_build_object('applied', current.pages, 'page', amzmp._page_number(asked)));
-        update amzmp.order_cursor c set window_open = false where c.account_id = current.account_id;
-    else
-        update amzmp.order_cursor c
-           set pages = c.pages + 1, window_end = page_end, window_open = false,
-               watermark = greatest(c.watermark, coalesce(page_end, c.window_started_at - interval '2 minutes'))
-         where c.account_id = current.account_id;
-        perform amzmp._orders_were_read(current.account_id);
-    end if;
-end
-$$;
-
-/*
- * A page was refused. A page token may have grown old: the window begins again, at most three times. The first page
- * may ask for data sets that Amazon does not serve at the moment: ask for less. Else the window is closed without
- * moving the watermark, and the next poll asks for the same time again.
- */
-create function amzmp._search_failed(current amzmp.order_cursor, answer amzmp.answer_row) returns void
-    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
-    as $$
-declare
-    asked amzmp.request := answer.request;
-    acc bigint := current.account_id;
-    first_page jsonb := asked.params - 'paginationToken';
-    first_cause jsonb := asked.cause - 'page';
-    less jsonb;
-begin
-    if asked.params ? 'paginationToken' and answer.status = 400 and current.restarts < 3 then
-        perform amzmp._log(acc, 0, 'warning', 'orders', null,
-            'a page token was refused, the search begins again', jsonb_build_object('page', current.pages + 1));
-        update amzmp.order_cursor c set pages = 0, restarts = c.restarts + 1, window_end = null where c.account_id = acc;
-    elsif answer.status = 400 and current.detail < 3 and not asked.params ? 'paginationToken' then
-        less := amzmp._order_data_sets(current.detail + 1);
-        perform amzmp._log(acc, 0, 'warning', 'orders', null, 'the data sets were refused, asking for less',
-            jsonb_build_object('asked', asked.params -> 'includedData', 'now', less, 'code', answer.error_code));
-        first_page := (first_page - 'includedData') || jsonb_strip_nulls(jsonb_build_object('includedData', less));
-        update amzmp.order_cursor c
-           set detail = c.detail + 1, detail_reduced_at = amzmp._now(acc)
-         where c.account_id = acc;
-    else
-        perform amzmp._log(acc, 0, 'error', 'orders', null, 'the search for orders failed, it will be repeated',
-            jsonb_build_object('status', answer.status, 'code', answer.error_code));
-        update amzmp.order_cursor c set window_open = false where c.account_id = acc;
-        return;
-    end if;
-    perform amzmp._enqueue(acc, 'searchOrders', first_page, null, '_handle_search_orders', null, 30, now(), 0,
-        'orders', asked.subject, first_cause);
-end
-$$;
+/* ---- single orders ---- */
 
 create function amzmp._handle_get_order(answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp

@@ -142,9 +142,9 @@ declare
     personal constant boolean := coalesce((select o.personal from amzmp.operation o where o.name = r.operation), true);
     message constant text := case when personal then amzmp._safe_error(error_state, error_text) else error_text end;
 begin
+    perform amzmp._release_subject(r);
     perform amzmp._end_requests(account_id, array[row(r, answer.status, 'handler_failed', answer.body, error_state, message, null,
         clock_timestamp())::amzmp.answer_row]);
-    perform amzmp._release_subject(r);
     perform amzmp._log(account_id, r.channel_id, 'error', r.subject_kind, r.subject,
         format('the answer to %s could not be applied: %s', r.operation, message),
         jsonb_build_object('sqlstate', error_state, 'request_id', r.request_id));
@@ -156,8 +156,8 @@ begin
 end
 $$;
 
--- Inner: a request ended without its handler: its subject is no longer in flight, and if it was sent nobody knows what
--- Amazon has now, so that it differs until it is sent again.
+-- Inner: a request ends without its handler: its subject is no longer in flight, and if it was sent nobody knows what
+-- Amazon has now, so that it differs until it is sent again. A search for orders goes on without this page, or ends.
 create function amzmp._release_subject(request amzmp.request) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -172,8 +172,19 @@ begin
        set in_flight_request = null, in_flight_quantity = null,
            remote_quantity = case when sent and i.in_flight_quantity is not null then null else i.remote_quantity end
      where i.account_id = request.account_id and i.sku = request.subject and i.in_flight_request = request.request_id;
+    if request.handler = '_handle_search_orders' then
+        perform amzmp._page_is_lost(request);
+    end if;
 end
 $$;
+
+-- Inner: does the answer bring orders to import? Then it is a task of its own, in the queue that two runners work off
+-- (task.sql): importing takes time, and locks what it imports. All other parked answers of an account are one task.
+create function amzmp._brings_orders(asked amzmp.request) returns boolean
+    language sql immutable parallel safe
+    begin atomic
+    select coalesce(asked.handler in ('_handle_search_orders', '_handle_get_order'), false);
+    end;
 
 -- Inner, sender: large or personal answers are sealed and left to an own runner.
 create function amzmp._park_answers(account_id bigint, request_ids bigint[], statuses integer[], outcomes text[],
@@ -191,7 +202,12 @@ begin
            with ordinality as x (request_id, status, outcome, error_code, error_message, amazon_request_id, position);
     update amzmp.request r set state = 'answered'
      where r.account_id = _park_answers.account_id and r.request_id = any (request_ids);
-    perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');
+    perform amzmp._add_task(_park_answers.account_id, 'apply', t.subject, t.run_as, now())
+       from (select distinct case when o.brought then r.request_id::text else '' end as subject,
+                    case when o.brought then 'pg_amzmp_orders' end as run_as
+               from amzmp.request r
+              cross join lateral (select amzmp._brings_orders(r) as brought) as o
+              where r.account_id = _park_answers.account_id and r.request_id = any (request_ids)) as t;
     perform amzmp._page_is_here(r, x.token)
        from unnest(request_ids, outcomes, next_tokens) as x (request_id, outcome, token)
        join amzmp.request r on r.account_id = _park_answers.account_id and r.request_id = x.request_id
@@ -231,8 +247,8 @@ begin
 end
 $$;
 
--- Inner, own runner: apply the account's parked answers, oldest first, each in a subtransaction of its own. A page of
--- orders is the last of its transaction: it locks what it imports.
+-- Inner, own runner: apply one parked answer, the subject's, or up to 20 of the account's others, oldest first, each in a
+-- subtransaction of its own.
 create function amzmp._task_apply(account_id bigint, subject text, argument jsonb) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -243,26 +259,35 @@ declare
     failed_text text;
 begin
     perform amzmp._commit_soon('apply');
-    -- a loop because one answer that cannot be applied must not undo its neighbours; at most 20 a transaction
+    -- a loop because one answer that cannot be applied must not undo its neighbours
     for id in
         select x.request_id
           from amzmp.answer x
           join amzmp.request r using (account_id, request_id)
          where x.account_id = _task_apply.account_id
+           and case subject when '' then not amzmp._brings_orders(r) else x.request_id = subject::bigint end
          order by x.answered_at
          limit 20
     loop
+        -- a runner whose lease has ended may be at it still
+        perform from amzmp.answer x where x.account_id = _task_apply.account_id and x.request_id = id for update nowait;
+        continue when not found;
         one := amzmp._parked_answer(account_id, id);
         begin
             perform amzmp._apply(account_id, array[one]);
-        exception when others then
-            get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
-            perform amzmp._complete_failed(account_id, id, one.status, failed_state, failed_text, one.body::text);
+        exception
+            when serialization_failure or deadlock_detected or lock_not_available then
+                raise; -- it is not the answer's fault: the runner tries again
+            when others then
+                get stacked diagnostics failed_state = returned_sqlstate, failed_text = message_text;
+                perform amzmp._complete_failed(account_id, id, one.status, failed_state, failed_text, one.body::text);
         end;
         delete from amzmp.answer x where x.account_id = _task_apply.account_id and x.request_id = id;
-        exit when (one.request).operation = 'searchOrders';
     end loop;
-    if exists (select from amzmp.answer x where x.account_id = _task_apply.account_id) then
+    if subject = '' and exists (
+        select from amzmp.answer x join amzmp.request r using (account_id, request_id)
+         where x.account_id = _task_apply.account_id and not amzmp._brings_orders(r))
+    then
         perform amzmp._add_task(account_id, 'apply', '', null, now(), '{}');
     end if;
 end

@@ -1,7 +1,8 @@
 -- task.sql
 -- Pieces of work for runners. run_as NULL: an own runner calls the inner function; else a user runner of that role
--- executes the statement. run_as pg_amzmp_network, a name that no role can have: a second runner of ours, for what waits long
--- for the network.
+-- executes the statement. Two names that no role can have are queues of ours beside the plain one: pg_amzmp_network, for what
+-- waits long for the network, has a runner that nothing else waits behind; pg_amzmp_orders, for orders that arrived, is worked
+-- off by the own runner, and by a second one as soon as two such tasks wait.
 
 create sequence amzmp.task_id_seq as bigint;
 
@@ -36,7 +37,7 @@ comment on column amzmp.task.attempt is 'How often it was begun.';
 comment on column amzmp.task.argument is 'What the work needs to know.';
 comment on column amzmp.task.last_error is 'Why the last attempt failed.';
 comment on column amzmp.task.created_at is 'When it was queued.';
-comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner; pg_amzmp_network: one for what waits for the network.';
+comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner; pg_amzmp_network: one for what waits for the network; pg_amzmp_orders: an own runner or the second one, for orders.';
 comment on column amzmp.task.subject is 'With account and kind at most one task waits.';
 
 -- Inner: queue a task, or bring a waiting one forward.
@@ -55,7 +56,15 @@ begin
 end
 $$;
 
--- Inner, sender: roles with work and when it is due (0 = own runner, 1 = the one for the network). Loose index scan over roles.
+-- Inner: who performs such a task, as _caller() tells it.
+create function amzmp._performer(run_as name) returns name
+    language sql immutable parallel safe
+    begin atomic
+    select case when run_as in ('pg_amzmp_network', 'pg_amzmp_orders') then 'amzmp_owner' else coalesce(run_as, 'amzmp_owner') end;
+    end;
+
+-- Inner, sender: roles with work and when it is due (0 = own runner, 1 = the one for the network, 2 = the second one for
+-- orders, for which there is no work while the own runner has them all). Loose index scan over roles.
 create function amzmp._work() returns table (role_oid oid, due_at timestamptz)
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -72,15 +81,20 @@ begin
                          order by coalesce(t.run_as, ''), t.due_at limit 1) n
     )
     -- of each role what is due now, and what falls due next: its runner does not tell when it has nothing left to do
-    select case f.run_as when 'pg_amzmp_network' then 1::oid else coalesce(r.oid, 0::oid) end, d.due_at
+    select k.role_oid, d.due_at
       from first_of f
       left join pg_roles r on r.rolname = f.run_as
+      cross join lateral unnest(case
+        when f.run_as = 'pg_amzmp_network' then '{1}'
+        when f.run_as = 'pg_amzmp_orders' and (
+            select count(*) from (select from amzmp.task t where coalesce(t.run_as, '') = f.run_as limit 2) as x) = 2 then '{0,2}'
+        else array[coalesce(r.oid, 0)] end::oid[]) as k (role_oid)
       cross join lateral (
         select f.due_at
         union all
         (select t.due_at from amzmp.task t where coalesce(t.run_as, '') = f.run_as and t.due_at > greatest(f.due_at, now())
           order by t.due_at limit 1)) d
-     where f.run_as in ('', 'pg_amzmp_network') or r.oid is not null
+     where f.run_as in ('', 'pg_amzmp_network', 'pg_amzmp_orders') or r.oid is not null
     union all
     select r.oid, s.due_at from amzmp._sources_due() s join pg_roles r on r.rolname = s.run_as;
 end
@@ -93,7 +107,7 @@ create function amzmp._task_lease() returns interval
     select interval '10 minutes';
     end;
 
--- Inner: claim the next due task of a role (NULL = ours).
+-- Inner: claim the next due task of a role, or of a queue of ours (NULL and '' are the plain one).
 create function amzmp._claim_task(run_as name) returns amzmp.task
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -144,13 +158,26 @@ begin
 end
 $$;
 
--- Inner, own runners: the next task as statements.
-create function amzmp._next_own_task(network boolean) returns table (account_id bigint, task_id bigint, kind text, statements text[])
+-- Inner, own runners: the next task of these queues as statements.
+create function amzmp._next_own_task(variadic queues name[]) returns table (account_id bigint, task_id bigint, kind text, statements text[])
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    t amzmp.task := amzmp._claim_task(case when network then 'pg_amzmp_network' end);
+    queue name;
+    t amzmp.task;
 begin
+    -- a loop over one or two: what has waited longest comes first, and what another runner has just taken is passed over
+    for queue in
+        select q.queue
+          from unnest(queues) as q (queue)
+         cross join lateral (
+               select x.due_at from amzmp.task x
+                where coalesce(x.run_as, '') = q.queue and x.due_at <= now() order by x.due_at limit 1) as waits
+         order by waits.due_at
+    loop
+        t := amzmp._claim_task(queue);
+        exit when t.task_id is not null;
+    end loop;
     if t.task_id is not null then
         perform amzmp._commit_soon(t.kind);
         return query select t.account_id, t.task_id, t.kind,
@@ -197,13 +224,13 @@ begin
     -- the claim made due_at the end of the lease; another one means that it was asked for again meanwhile
     delete from amzmp.task t
      where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id and t.due_at = t.leased_until
-       and coalesce(nullif(t.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller();
+       and amzmp._performer(t.run_as) = amzmp._caller();
     if found then
         return;
     end if;
     update amzmp.task t set attempt = 0, last_error = null, leased_until = null
      where t.account_id = _finish_task.account_id and t.task_id = _finish_task.task_id
-       and coalesce(nullif(t.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller();
+       and amzmp._performer(t.run_as) = amzmp._caller();
 end
 $$;
 select amzmp._expose('amzmp._finish_task(bigint, bigint)', 'public', 'User runners: the calling role''s task is done.');
@@ -227,7 +254,7 @@ begin
                                  else least(interval '1 s' * power(4, least(x.attempt, 8)), interval '1 hour') end,
            last_error = error_text, leased_until = null
      where x.account_id = _fail_task.account_id and x.task_id = _fail_task.task_id
-       and coalesce(nullif(x.run_as, 'pg_amzmp_network'), 'amzmp_owner') = amzmp._caller()
+       and amzmp._performer(x.run_as) = amzmp._caller()
     returning x.* into t;
     if t.kind = 'alarm' and not gave_way then
         perform amzmp._alarm_task_failed(t, error_state, error_text);

@@ -6,8 +6,9 @@
  * A user's function, trigger or operator can do whatever its session user may (SET ROLE inside a superuser's session
  * gives no protection: a deferred trigger fires as the session user). So a user runner connects as the role that
  * registered the SQL, holds no key and no token, and talks to amzmp through public functions only. An own runner connects
- * as the bootstrap superuser, becomes amzmp_owner around our own SQL and runs nothing else; one more of that kind takes the
- * tasks that wait long for the network (mail.c), so that imports and flows never wait behind them.
+ * as the bootstrap superuser, becomes amzmp_owner around our own SQL and runs nothing else. Two more of that kind have less to
+ * do: one takes the tasks that wait long for the network (mail.c), so that imports and flows never wait behind them; one helps
+ * the first with the orders that have arrived, while there are many.
  *
  * Life: started by the sender when the role has due work; takes one task after the other; when nothing is left it waits
  * LINGER_MS on its latch for more, then exits. Claiming a task commits its attempt before it is performed; performing
@@ -45,13 +46,13 @@
 
 #define LINGER_MS           60000
 #define TASKS_IN_TURN       8
-#define DEFAULT_MAX_RUNNERS 4
+#define DEFAULT_MAX_RUNNERS 5
 
 typedef struct Task
 {
 	MemoryContext keep;
+	Oid role;
 	bool own;
-	bool network;
 	bool found;
 	bool gone; /* the extension was dropped */
 	int64 account_id;
@@ -80,14 +81,15 @@ runner_define_settings(void)
 static bool
 is_own(Oid role)
 {
-	return role == RUNNER_OWN || role == RUNNER_NETWORK;
+	return role == RUNNER_OWN || role == RUNNER_NETWORK || role == RUNNER_ORDERS;
 }
 
 void
 runner_ensure(Oid role)
 {
 	BackgroundWorker worker;
-	int slot = runner_reserve(MyDatabaseId, role, max_runners);
+	/* the second one for orders never takes the last place: whoever else has work could not do it at all */
+	int slot = runner_reserve(MyDatabaseId, role, role == RUNNER_ORDERS ? max_runners - 1 : max_runners);
 
 	if (slot < 0)
 		return; /* at work already, or no room: the sender looks again when one ends */
@@ -128,7 +130,23 @@ read_statements(Task *task, Datum array)
 		task->statements[i] = TextDatumGetCString(elements[i]);
 }
 
-/* An own runner asks the inner function; a user runner its public, checked twin. */
+/* An own runner asks the inner function, for what is in its queues (task.sql); a user runner its public, checked twin. */
+static const char *
+claiming(const Task *task)
+{
+	switch (task->role)
+	{
+		case RUNNER_OWN:
+			return "select * from amzmp._next_own_task('', 'pg_amzmp_orders')";
+		case RUNNER_NETWORK:
+			return "select * from amzmp._next_own_task('pg_amzmp_network')";
+		case RUNNER_ORDERS:
+			return "select * from amzmp._next_own_task('pg_amzmp_orders')";
+		default:
+			return tasks_in_turn > 0 ? "select * from amzmp.next_task(true)" : "select * from amzmp.next_task(false)";
+	}
+}
+
 static void
 claim(void *arg)
 {
@@ -141,12 +159,7 @@ claim(void *arg)
 	task->gone = !OidIsValid(get_relname_relid("task", get_namespace_oid("amzmp", true)));
 	if (task->gone)
 		return;
-	if (task->own)
-		run(task->network ? "select * from amzmp._next_own_task(true)" : "select * from amzmp._next_own_task(false)", 0,
-			NULL, NULL);
-	else
-		run(tasks_in_turn > 0 ? "select * from amzmp.next_task(true)" : "select * from amzmp.next_task(false)", 0, NULL,
-			NULL);
+	run(claiming(task), 0, NULL, NULL);
 	task->found = SPI_processed == 1;
 	if (!task->found)
 		return;
@@ -200,7 +213,7 @@ static bool
 perform_one(Oid role, MemoryContext keep)
 {
 	bool own = is_own(role);
-	Task task = {.keep = keep, .own = own, .network = role == RUNNER_NETWORK};
+	Task task = {.keep = keep, .role = role, .own = own};
 	ErrorData *error = worker_transaction(claim, &task, own, true, keep);
 
 	if (error != NULL)
@@ -217,7 +230,7 @@ perform_one(Oid role, MemoryContext keep)
 	/* the tasks that wait for the network, so they bring their own transactions */
 	if (own && strcmp(task.kind, "transfer") == 0)
 		task.error = transfer_perform(task.account_id, task.task_id, keep);
-	else if (task.network && strcmp(task.kind, "mail") == 0)
+	else if (role == RUNNER_NETWORK && strcmp(task.kind, "mail") == 0)
 		task.error = mail_perform(task.account_id, task.task_id, keep);
 	else
 		task.error = worker_transaction(perform, &task, own, false, keep);

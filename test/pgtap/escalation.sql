@@ -77,7 +77,7 @@ select is_empty($$select p.oid::regprocedure from pg_proc p where p.pronamespace
     and has_function_privilege(p.oid, 'execute') and p.proname not in (select name from _public_inner)$$, 'no inner function can be called');
 select throws_ok($$select amzmp._open('\x00', 'refresh_token', 'account:1')$$, '42501', null, 'nothing can be opened');
 select throws_ok($$select amzmp._claim(1, 'getOrder', 1)$$, '42501', null, 'no request claimed');
-select throws_ok($$select amzmp._next_own_task(false)$$, '42501', null, 'no task of ours taken');
+select throws_ok($$select amzmp._next_own_task('')$$, '42501', null, 'no task of ours taken');
 select throws_ok($$select amzmp._expose('amzmp._health()', 'public', '')$$, '42501', null, 'no door made');
 select throws_ok($$create function amzmp.mine() returns void language sql as 'select'$$, '42501', null, 'nothing added to our schema');
 select throws_ok($$create function shop.door() returns void language c as 'amzmp', 'amzmp_entry'$$, '42501', null, 'our C functions cannot be given another name');
