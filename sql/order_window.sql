@@ -91,14 +91,15 @@ begin
 end
 $$;
 
--- The page after the last one that was asked for, once its token is known and no more than a few pages wait: reading is
--- faster than importing. It is asked for with the parameters of any other. Returns the cursor as it is to be.
-create function amzmp._ask_next_page(current amzmp.order_cursor, asked amzmp.request) returns amzmp.order_cursor
+-- The page after the last one that was asked for, once its token is known and no more than five wait, those that are being
+-- applied among them: reading is faster than importing. It is asked for with the parameters of any other, such as the one
+-- that has arrived, and waits, or has ended. Returns the cursor as it is to be.
+create function amzmp._ask_next_page(current amzmp.order_cursor, asked amzmp.request, still_waits boolean) returns amzmp.order_cursor
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
     if current.next_token is not null
-        and (select count(*) from amzmp._other_pages(current, asked) r where r.state = 'answered') < 4
+        and (select count(*) from amzmp._other_pages(current, asked) r where r.state = 'answered') + still_waits::integer <= 5
     then
         perform amzmp._enqueue(asked.account_id, 'searchOrders',
             asked.params || jsonb_build_object('paginationToken', current.next_token),
@@ -132,7 +133,7 @@ declare
 begin
     if current.asked = amzmp._page_number(asked) then
         current.next_token := token;
-        perform amzmp._save_window(amzmp._ask_next_page(current, asked));
+        perform amzmp._save_window(amzmp._ask_next_page(current, asked, true));
     end if;
 end
 $$;
@@ -183,7 +184,7 @@ begin
         current.window_open := false;
         current.watermark := greatest(current.watermark, coalesce(current.window_end, current.window_started_at - interval '2 minutes'));
     else
-        current := amzmp._ask_next_page(current, asked);
+        current := amzmp._ask_next_page(current, asked, false);
         if not exists (select from amzmp._other_pages(current, asked)) then
             current.window_open := false;
             perform amzmp._log(current.account_id, 0, 'error', 'orders', null, 'pages of orders are missing, the search will be repeated',

@@ -192,6 +192,12 @@ create function amzmp._park_answers(account_id bigint, request_ids bigint[], sta
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
+    -- what a crash takes back of an answer that was only read is in flight again, and asked for once more
+    if (select bool_and(o.reads) from amzmp.request r join amzmp.operation o on o.name = r.operation
+         where r.account_id = _park_answers.account_id and r.request_id = any (request_ids))
+    then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
     -- bodies are large: by their subscript they are not copied once more
     insert into amzmp.answer (account_id, request_id, status, outcome, body, error_code, error_message,
                               amazon_request_id, answered_at)
@@ -265,7 +271,7 @@ begin
           from amzmp.answer x
           join amzmp.request r using (account_id, request_id)
          where x.account_id = _task_apply.account_id
-           and case subject when '' then not amzmp._brings_orders(r) else x.request_id = subject::bigint end
+           and case _task_apply.subject when '' then not amzmp._brings_orders(r) else x.request_id = _task_apply.subject::bigint end
          order by x.answered_at
          limit 20
     loop
@@ -284,7 +290,7 @@ begin
         end;
         delete from amzmp.answer x where x.account_id = _task_apply.account_id and x.request_id = id;
     end loop;
-    if subject = '' and exists (
+    if _task_apply.subject = '' and exists (
         select from amzmp.answer x join amzmp.request r using (account_id, request_id)
          where x.account_id = _task_apply.account_id and not amzmp._brings_orders(r))
     then
