@@ -50,7 +50,6 @@ typedef struct Exchange
 	int64 request_id;
 	int attempt;
 	int max_attempts;
-	bool goes_on; /* asks for a page after another, which may still wait for a runner */
 } Exchange;
 
 typedef enum SettlementKind
@@ -139,16 +138,6 @@ build_call(const Lane *lane, const OutboxItem *item, const char *access_token, H
 	spapi_build(&call, request);
 }
 
-static bool
-asks_for_later_page(const OutboxItem *item)
-{
-	static const char name[] = "paginationToken";
-	JsonbValue token;
-
-	return item->params != NULL &&
-		   getKeyJsonValueFromContainer(&item->params->root, name, sizeof(name) - 1, &token) != NULL;
-}
-
 static void
 begin_transfer(HttpPool *pool, HttpRequest *request, Exchange *exchange)
 {
@@ -187,7 +176,6 @@ exchange_start(HttpPool *pool, const Lane *lane, const OutboxItem *item, const c
 	exchange->request_id = item->request_id;
 	exchange->attempt = item->attempt;
 	exchange->max_attempts = item->max_attempts;
-	exchange->goes_on = asks_for_later_page(item);
 	PG_TRY();
 	{
 		start(pool, lane, item, access_token, exchange);
@@ -434,14 +422,11 @@ verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error
 	return verdict;
 }
 
-/*
- * An answer that is too short to hold anything: most polls bring one, and it is sooner applied than parked for a runner.
- * But not an empty page behind others: it must not overtake them, nor wait for the locks of the runner that is at them.
- */
+/* An answer that is too short to hold anything: most polls bring one, and it is sooner applied than parked for a runner. */
 static bool
-says_nothing(const Exchange *exchange, const OutboxAnswer *answer)
+says_nothing(const OutboxAnswer *answer)
 {
-	return !exchange->goes_on && strcmp(answer->outcome, "success") == 0 && answer->body != NULL &&
+	return strcmp(answer->outcome, "success") == 0 && answer->body != NULL &&
 		   strlen(answer->body) <= SMALL_ANSWER;
 }
 
@@ -495,7 +480,7 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 			break;
 	}
 	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner &&
-		!says_nothing(exchange, &settlement->answer))
+		!says_nothing(&settlement->answer))
 		settlement->kind = SETTLE_PARK;
 	/* a parked answer has had no effect yet, and _recover() asks again for one that is gone */
 	settlement->asked_again =

@@ -146,6 +146,8 @@ set test.bad_page = 0;
 /* ---- a token is refused while earlier pages are still on their way ---- */
 
 update amzmp.order_cursor set watermark = null;
+delete from amzmp.order_buyer;
+delete from amzmp.order_item;
 delete from amzmp.orders;
 delete from amzmp.movement;
 delete from amzmp.reservation;
