@@ -22,9 +22,13 @@ create function amzmp._array(value jsonb) returns jsonb
     end;
 
 -- The elements of an array (an object counts as an array of one) as rows, a column a path: a.b, a[].b, a[kind=X|Y].b,
--- a[kind!=X].b; '#' is the element's number and '' the element itself. The caller names the columns with their types:
+-- a[kind!=X].b; ^.a is the document's, '#' the element's number and '' the element itself. The caller names the columns with their types:
 -- text (of an object or array: as it stands there), text[] (all values there), numeric (the sum of all amounts there),
 -- integer, timestamptz, jsonb, or boolean (is there anything?). The document is the text that came, not jsonb: to take it
 -- apart costs less so, and what is kept of it is what Amazon sent.
 create function amzmp._rows(document text, variadic paths text[]) returns setof record
     language c immutable strict parallel safe rows 100 as 'MODULE_PATHNAME', 'amzmp_json_rows';
+
+-- The same of one member of the document; '' is the document itself.
+create function amzmp._member_rows(document text, member text, variadic paths text[]) returns setof record
+    language c immutable strict parallel safe rows 100 as 'MODULE_PATHNAME', 'amzmp_json_member_rows';

@@ -150,7 +150,7 @@ begin
     select array_agg(a)
       into arrived
       from taken t
-      cross join lateral amzmp._read_orders(amzmp._open(t.sealed, 'order', acc || '/' || t.amazon_order_id), t.complete) as a;
+      cross join lateral amzmp._read_orders(amzmp._open(t.sealed, 'order', acc || '/' || t.amazon_order_id), '', t.complete) as a;
     return amzmp._write_orders(acc, arrived);
 end
 $$;

@@ -240,7 +240,8 @@ declare
 begin
     foreach answer in array answers loop
         if answer.outcome = 'success' then
-            perform amzmp._take_orders((answer.request).account_id, (answer.body -> 'order')::text, true, true);
+            perform amzmp._take_orders((answer.request).account_id,
+                array(select a from amzmp._read_orders(answer.body::text, 'order', true) as a), true);
         elsif answer.status = 400 and (answer.request).params -> 'includedData' = amzmp._order_data_sets(0) then
             -- it may be one of the sets that Amazon does not serve everywhere
             perform amzmp._request_order((answer.request).account_id, (answer.request).subject, (answer.request).cause, 1);

@@ -13,7 +13,7 @@
  * here already in that version is left out; force keeps the same version too. Without order_start, what was placed before the
  * channel was here and is over is left out as well: another system has sent it and taken its stock, whatever changes of it now.
  */
-create function amzmp._wanted_orders(account_id bigint, docs text, complete boolean, force boolean) returns amzmp.arrived_order[]
+create function amzmp._wanted_orders(account_id bigint, arrived amzmp.arrived_order[], force boolean) returns amzmp.arrived_order[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set enable_material = off set jit = off
@@ -21,17 +21,17 @@ create function amzmp._wanted_orders(account_id bigint, docs text, complete bool
 #variable_conflict use_column
 declare
     acc alias for $1;
-    is_complete alias for $3;
-    forced alias for $4;
+    forced alias for $3;
     wanted amzmp.arrived_order[];
     malformed bigint;
     start constant timestamptz := amzmp._setting_timestamp(acc, 0, 'order_start');
     look_back constant interval := amzmp._setting_interval(acc, 0, 'order_look_back');
 begin
     with arrived as materialized (
-        select a, coalesce(a.amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$', false) and a.last_updated_at is not null
-                  and a.purchased_at is not null as usable
-          from amzmp._read_orders(docs, is_complete) as a
+        -- "select unnest", or each column of each order would be copied
+        select u.a, coalesce((u.a).amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$', false) and (u.a).last_updated_at is not null
+                    and (u.a).purchased_at is not null as usable
+          from (select unnest($2) as a offset 0) as u
     ), side as materialized (
         -- who ships what each channel wants
         select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted,
@@ -54,7 +54,7 @@ begin
                         or start is null and coalesce((u.a).status, '') not in ('SHIPPED', 'CANCELLED', 'UNFULFILLABLE'))
                        and (s.wanted is null or coalesce((u.a).fulfilled_by, s.wanted) = s.wanted))
                and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
-                    or u.updated = o.last_updated_at and is_complete and not o.complete)),
+                    or u.updated = o.last_updated_at and (u.a).complete and not o.complete)),
            (select count(*) from arrived r where not r.usable)
       into wanted, malformed;
     if malformed > 0 then
@@ -102,7 +102,6 @@ create function amzmp._import_at_once(account_id bigint, wanted amzmp.arrived_or
 #variable_conflict use_column
 declare
     acc alias for $1;
-    -- "select unnest", or all orders would be copied for their numbers
     ids constant text[] := array(select (u.w).amazon_order_id from (select unnest(wanted) as w offset 0) as u);
 begin
     if exists (select from amzmp.order_hook h where h.account_id = acc and h.channel_id = 0 and h.kind = 'stock')
@@ -126,11 +125,11 @@ end
 $$;
 
 -- The orders of one answer. Returns how many were wanted.
-create function amzmp._take_orders(account_id bigint, docs text, complete boolean, force boolean) returns integer
+create function amzmp._take_orders(account_id bigint, arrived amzmp.arrived_order[], force boolean) returns integer
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    wanted constant amzmp.arrived_order[] := amzmp._wanted_orders(account_id, docs, complete, force);
+    wanted constant amzmp.arrived_order[] := amzmp._wanted_orders(account_id, arrived, force);
 begin
     if wanted is not null and not amzmp._import_at_once(account_id, wanted) then
         perform amzmp._park_orders(account_id, wanted);

@@ -14,35 +14,49 @@
  * A window that begins again counts from nothing. Pages of the try before that are still on their way bring their orders, and
  * are known by their number of restarts.
  */
--- A page of the search, opened: the orders as they came, and what the page says of the search.
+-- What a page says of the search.
 create type amzmp.order_page as (
-    orders text,
     next_token text,
     last_updated_before timestamptz
 );
 
-comment on type amzmp.order_page is 'Inner: a page of searchOrders.';
+comment on type amzmp.order_page is 'Inner: what a page of searchOrders says of the search.';
+
+-- A page says it with each order; one without orders is short, and read once more.
+create function amzmp._page_of(answer amzmp.answer_row, arrived amzmp.arrived_order[]) returns amzmp.order_page
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    page amzmp.order_page := row((arrived[1]).next_token, (arrived[1]).searched_until);
+begin
+    if arrived = '{}' then
+        select p.* into page
+          from amzmp._rows(amzmp._page_text(answer), 'pagination.nextToken', 'lastUpdatedBefore')
+               as p (next_token text, last_updated_before timestamptz);
+    end if;
+    return page;
+end
+$$;
 
 create function amzmp._handle_search_orders(answers amzmp.answer_row[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
     answer amzmp.answer_row;
-    page amzmp.order_page;
+    arrived amzmp.arrived_order[];
+    complete boolean;
     current amzmp.order_cursor;
 begin
     foreach answer in array answers loop
         if answer.outcome = 'success' then
-            select p.* into page
-              from amzmp._rows(amzmp._page_text(answer), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
-                   as p (orders text, next_token text, last_updated_before timestamptz);
-            perform amzmp._take_orders((answer.request).account_id, page.orders,
-                coalesce((answer.request).params -> 'includedData' @> amzmp._order_data_sets(1), false), false);
+            complete := coalesce((answer.request).params -> 'includedData' @> amzmp._order_data_sets(1), false);
+            arrived := array(select a from amzmp._read_orders(amzmp._page_text(answer), 'orders', complete) as a);
+            perform amzmp._take_orders((answer.request).account_id, arrived, false);
         end if;
         -- The answer of a window, or a try, that was given up has brought its orders, but moves nothing.
         current := amzmp._lock_window(answer.request);
         if current.account_id is not null and answer.outcome = 'success' then
-            perform amzmp._count_page(current, answer.request, page);
+            perform amzmp._count_page(current, answer.request, amzmp._page_of(answer, arrived));
         elsif current.account_id is not null then
             perform amzmp._search_failed(current, answer);
         end if;

@@ -40,17 +40,19 @@ create type amzmp.arrived_order as (
     packages text,
     items text,
     doc text,
+    next_token text,
+    searched_until timestamptz,
     complete boolean
 );
 
-comment on type amzmp.arrived_order is 'Inner: an order as Amazon sent it, taken apart; complete when everything was asked for.';
+comment on type amzmp.arrived_order is 'Inner: an order as Amazon sent it, taken apart, with what the page says that it came in; complete when everything was asked for.';
 
--- Orders out of the text of an array of them (or of one).
-create function amzmp._read_orders(docs text, complete boolean) returns setof amzmp.arrived_order
+-- Orders out of an answer: those (or that) of the member that is named, '' where the text is the order, or an array of them.
+create function amzmp._read_orders(answer text, member text, complete boolean) returns setof amzmp.arrived_order
     language sql stable parallel safe
     begin atomic
     select h.*, _read_orders.complete
-      from amzmp._rows(docs, 'orderId', 'lastUpdatedTime', 'fulfillment.fulfillmentStatus', 'fulfillment.fulfilledBy', 'createdTime',
+      from amzmp._member_rows(answer, member, 'orderId', 'lastUpdatedTime', 'fulfillment.fulfillmentStatus', 'fulfillment.fulfilledBy', 'createdTime',
             'proceeds.grandTotal.currencyCode', 'proceeds.grandTotal.amount',
             'proceeds.breakdowns[type=ITEM].subtotal.amount', 'proceeds.breakdowns[type=SHIPPING].subtotal.amount',
             'proceeds.breakdowns[type=TAX].subtotal.amount', 'proceeds.breakdowns[type=DISCOUNT].subtotal.amount',
@@ -61,13 +63,15 @@ create function amzmp._read_orders(docs text, complete boolean) returns setof am
             'associatedOrders[].orderId', 'orderItems[].cancellation.cancellationRequest',
             'recipient.deliveryAddress.addressLine1', 'buyer', 'recipient', 'tax.taxRegistrations',
             'orderItems[].fulfillment.packing.giftOption.giftMessage', 'orderItems[].product.customization.customizedUrl',
-            'payment.paymentExecutions', 'fulfillmentOrders[].fulfillmentOrderId', 'packages', 'orderItems', '')
+            'payment.paymentExecutions', 'fulfillmentOrders[].fulfillmentOrderId', 'packages', 'orderItems', '',
+            '^.pagination.nextToken', '^.lastUpdatedBefore')
          as h (amazon_order_id text, last_updated_at timestamptz, status text, fulfilled_by text, purchased_at timestamptz,
                currency text, grand_total numeric, item numeric, shipping numeric, tax numeric, discount numeric, other numeric,
                ship_after timestamptz, ship_by timestamptz, deliver_after timestamptz, deliver_by timestamptz, service_level text,
                programs text[], sales_channel text, marketplace_id text, replaces text, cancellation_requested boolean,
                has_address boolean, buyer jsonb, recipient jsonb, tax_registrations jsonb, has_message boolean,
-               is_customized boolean, payments jsonb, fulfillment_orders text[], packages text, items text, doc text);
+               is_customized boolean, payments jsonb, fulfillment_orders text[], packages text, items text, doc text,
+               next_token text, searched_until timestamptz);
     end;
 
 -- What the lines of an order hold about a person. Null when there is nothing.

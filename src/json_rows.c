@@ -1,6 +1,6 @@
 /*
  * json_rows.c
- *	  amzmp._rows: JSON documents as rows with typed columns, in one pass; and the readers of single values.
+ *	  amzmp._rows and _member_rows: JSON documents, or a member of one, as rows with typed columns, in one pass; and the readers of single values.
  *
  * A page of Amazon's holds a hundred documents with dozens of values each. Read by one SQL expression a value, with a look
  * at its form, they cost more than all the rows that come of them. They are read as the text that they came as
@@ -12,6 +12,7 @@
  *		a[].b			b of the elements of the array a
  *		a[k=V|W].b		of those whose member k is the string V or W
  *		a[k!=V|W].b		of those whose member k is something else
+ *		^.a				member a of the document, whichever element it is
  *		#				no value but the element's number, from 1
  *		''				the element itself
  *
@@ -42,6 +43,7 @@
 #define MOST_VALUES 8
 
 PG_FUNCTION_INFO_V1(amzmp_json_rows);
+PG_FUNCTION_INFO_V1(amzmp_json_member_rows);
 PG_FUNCTION_INFO_V1(amzmp_json_time);
 PG_FUNCTION_INFO_V1(amzmp_json_amount);
 PG_FUNCTION_INFO_V1(amzmp_json_count);
@@ -66,6 +68,7 @@ typedef struct Path
 {
 	Oid type;
 	bool is_number; /* the element's */
+	bool from_top;  /* begins at the document */
 	int step_count;
 	Step steps[MOST_STEPS];
 } Path;
@@ -313,6 +316,9 @@ read_path(Path *path, const char *text, Oid type)
 
 	path->type = type;
 	path->is_number = strcmp(text, "#") == 0;
+	path->from_top = strncmp(text, "^.", 2) == 0;
+	if (path->from_top)
+		at += 2;
 	if (path->is_number || *at == '\0')
 		return;
 	for (;;)
@@ -390,7 +396,7 @@ put_row(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes, uint3
 		if (paths->path[i].is_number)
 			cell = (Cell){Int32GetDatum(number), false, NULL};
 		else
-			collect(&cell, &paths->path[i], 0, nodes, element);
+			collect(&cell, &paths->path[i], 0, nodes, paths->path[i].from_top ? 0 : element);
 		if (cell.list != NULL)
 			cell = (Cell){makeArrayResult(cell.list, CurrentMemoryContext), false, NULL};
 		values[i] = cell.value;
@@ -399,19 +405,20 @@ put_row(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes, uint3
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* `list` is the array whose elements become rows, or the one object that does. */
 static void
-put_rows(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes)
+put_rows(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes, uint32 list)
 {
 	MemoryContext row_context;
-	uint32 element = json_nodes_first(0);
+	uint32 element = list;
 	int number = 0;
 
-	if (nodes->node[0].kind == JSON_NODE_OBJECT)
-		element = 0;
-	else if (nodes->node[0].kind != JSON_NODE_ARRAY)
+	if (nodes->node[list].kind == JSON_NODE_ARRAY)
+		element = json_nodes_first(list);
+	else if (nodes->node[list].kind != JSON_NODE_OBJECT)
 		return;
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp rows of json", ALLOCSET_SMALL_SIZES);
-	for (; element < nodes->count; element = nodes->node[element].next)
+	for (; element < nodes->node[list].next; element = nodes->node[element].next)
 	{
 		MemoryContext old = MemoryContextSwitchTo(row_context);
 
@@ -422,22 +429,41 @@ put_rows(ReturnSetInfo *result, const Paths *paths, const JsonNodes *nodes)
 	MemoryContextDelete(row_context);
 }
 
-/* One row for each element of an array, or one for an object; none for anything else. */
-Datum
-amzmp_json_rows(PG_FUNCTION_ARGS)
+/* Rows of a member of the document (NULL: of the document itself), or none when it has no such member. */
+static Datum
+rows_of(FunctionCallInfo fcinfo, const text *member, ArrayType *columns)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	text *document = PG_GETARG_TEXT_PP(0);
+	uint32 list = 0;
 	Paths *paths;
 	JsonNodes nodes;
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	paths = read_paths(fcinfo->flinfo, PG_GETARG_ARRAYTYPE_P(1), result->setDesc);
+	paths = read_paths(fcinfo->flinfo, columns, result->setDesc);
 	if (!json_nodes_read(&nodes, VARDATA_ANY(document), VARSIZE_ANY_EXHDR(document)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("document is not valid JSON")));
-	put_rows(result, paths, &nodes);
+	if (member != NULL)
+		list = json_nodes_member(&nodes, 0, VARDATA_ANY(member), VARSIZE_ANY_EXHDR(member));
+	if (member == NULL || list > 0)
+		put_rows(result, paths, &nodes, list);
 	pfree(nodes.node);
 	return (Datum) 0;
+}
+
+/* One row for each element of an array, or one for an object; none for anything else. */
+Datum
+amzmp_json_rows(PG_FUNCTION_ARGS)
+{
+	return rows_of(fcinfo, NULL, PG_GETARG_ARRAYTYPE_P(1));
+}
+
+Datum
+amzmp_json_member_rows(PG_FUNCTION_ARGS)
+{
+	text *member = PG_GETARG_TEXT_PP(1);
+
+	return rows_of(fcinfo, VARSIZE_ANY_EXHDR(member) > 0 ? member : NULL, PG_GETARG_ARRAYTYPE_P(2));
 }
 
 Datum

@@ -92,7 +92,8 @@ replay()
 {
 	sql "insert into told select d.doc, md5(d.doc::text) from amzmp.order_buyer b,
 		    lateral (select amzmp._open(b.raw, 'order', b.account_id || '/' || b.amazon_order_id)::jsonb as doc) d on conflict do nothing" \
-		"select count(amzmp._take_orders(a.account_id, (select jsonb_agg(t.doc order by random())::text from told t), true, true))
+		"select count(amzmp._take_orders(a.account_id, array(select o from amzmp._read_orders(
+			(select jsonb_agg(t.doc order by random())::text from told t), '', true) as o), true))
 		   from amzmp.account a where a.name = 'shop'" >/dev/null
 }
 

@@ -76,13 +76,13 @@ before=$(sql 'select watermark from amzmp.order_cursor')
 place 15
 bad=$(control POST orders '{"items": [{"sku": "S-0", "quantity": 1}]}' | grep -o '"orderId":"[^"]*"' | cut -d'"' -f4)
 place 15
-sql 'alter function amzmp._take_orders(bigint, text, boolean, boolean) rename to _take_orders_as_ever' \
-	"create function amzmp._take_orders(account_id bigint, docs text, complete boolean, force boolean) returns integer language plpgsql as \$\$
+sql 'alter function amzmp._take_orders(bigint, amzmp.arrived_order[], boolean) rename to _take_orders_as_ever' \
+	"create function amzmp._take_orders(account_id bigint, arrived amzmp.arrived_order[], force boolean) returns integer language plpgsql as \$\$
 	begin
-		if docs like '%$bad%' and not exists (select from amzmp.request_log where outcome = 'handler_failed') then
+		if '$bad' in (select amazon_order_id from unnest(arrived)) and not exists (select from amzmp.request_log where outcome = 'handler_failed') then
 			raise exception 'not this page';
 		end if;
-		return amzmp._take_orders_as_ever(account_id, docs, complete, force);
+		return amzmp._take_orders_as_ever(account_id, arrived, force);
 	end \$\$" "select amzmp.run_flow('get_orders', account => 'shop')" >/dev/null
 sql_becomes 60 "select count(*) from amzmp.request_log where outcome = 'handler_failed'" 1
 sql_becomes 60 'select window_open from amzmp.order_cursor' f

@@ -92,7 +92,7 @@ is "$("$(pg_bin)/pg_dump" | grep -ciE 'Canaria|Kanariengasse')" 0 'a dump holds 
 like "$(sql "select failure_reason from amzmp.orders where amazon_order_id = '$order'")" 'no room for' 'the error is told'
 
 # Every member of Amazon's that may be about her holds her name; the simulator knows few of them.
-sql "select count(amzmp._take_orders(b.account_id, jsonb_build_array(x.doc)::text, true, true))
+sql "select count(amzmp._take_orders(b.account_id, array(select o from amzmp._read_orders(x.doc::text, '', true) as o), true))
        from amzmp.order_buyer b,
             lateral (select amzmp._open(b.raw, 'order', b.account_id || '/' || b.amazon_order_id)::jsonb as doc) d,
             lateral (select d.doc || jsonb_build_object(

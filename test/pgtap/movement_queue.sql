@@ -26,10 +26,10 @@ $$;
 
 select live('MUG', 10, 20) \g /dev/null
 select amzmp.queue_movements('seller') \g /dev/null
-select amzmp._take_orders(account_id, '[{"orderId": "305-0000001-0000001", "createdTime": "2026-03-01T10:00:00Z",
+select amzmp._take_orders(account_id, array(select o from amzmp._read_orders('[{"orderId": "305-0000001-0000001", "createdTime": "2026-03-01T10:00:00Z",
     "lastUpdatedTime": "2026-03-01T10:01:00Z", "salesChannel": {"marketplaceId": "A1PA6795UKMFR9"},
     "fulfillment": {"fulfillmentStatus": "UNSHIPPED", "fulfilledBy": "MERCHANT"},
-    "orderItems": [{"orderItemId": "1", "quantityOrdered": 3, "product": {"sellerSku": "MUG", "asin": "B000000001"}}]}]', true, true)
+    "orderItems": [{"orderItemId": "1", "quantityOrdered": 3, "product": {"sellerSku": "MUG", "asin": "B000000001"}}]}]', '', true) as o), true)
 from this \g /dev/null
 select is(import(), 1::bigint, 'an order comes in');
 select is(wanted(), 17, 'its units are offered no more');

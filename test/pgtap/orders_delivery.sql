@@ -59,7 +59,7 @@ select arrives(:account_id, an_order('402-0000002-0000002', 'PENDING', 0, jsonb_
 select is((select count(*) from orders_test.shop_order), 1::bigint, 'a pending order is not handed over');
 
 update orders_test.switch set fail_for = '403-0000003-0000003', message = 'no carrier to Lüneburg for';
-select amzmp._take_orders(:account_id, jsonb_build_array(
+select take(:account_id, jsonb_build_array(
     an_order('403-0000003-0000003', 'UNSHIPPED', 0, jsonb_build_array(item('31', 'MUG', 1, 0, 1)), with_buyer()),
     an_order('404-0000004-0000004', 'UNSHIPPED', 0, jsonb_build_array(item('41', 'MUG', 1, 0, 1)), with_buyer()))::text, true, false) \g /dev/null
 select work(:account_id) \g /dev/null

@@ -77,7 +77,7 @@ update amzmp.order_cursor set detail = 0 where account_id = :account_id;
 /* ---- importing without any SQL of the shop's ---- */
 
 alter table amzmp.order_item add constraint order_item_test check (sku <> 'BROKEN');
-select amzmp._take_orders(:account_id, jsonb_build_array(
+select take(:account_id, jsonb_build_array(
     an_order('398-0000001-0000001', 'CANCELLED', 0, jsonb_build_array(item('3981', 'MUG', 1))),
     an_order('398-0000002-0000002', 'CANCELLED', 0, jsonb_build_array(item('3982', 'BROKEN', 1))),
     an_order('398-0000003-0000003', 'CANCELLED', 0, jsonb_build_array(item('3985', 'MUG', 1))))::text, true, false) \g /dev/null
@@ -217,7 +217,7 @@ grant execute on function orders_test.make(bigint, text, text, text) to orders_s
 select throws_ok($$select amzmp.create_item('orders', 'NEW-PEN')$$, 'AZ003', null, 'nothing is made without a function for it');
 select amzmp.create_items_with('orders', 'orders_test.make(bigint, text, text, text)', run_as => 'orders_shop') \g /dev/null
 select throws_ok($$select amzmp.create_item('orders', 'NEW-PEN')$$, 'AZ203', null, 'nor what nobody has ordered');
-select amzmp._take_orders(:account_id, jsonb_build_array(
+select take(:account_id, jsonb_build_array(
     an_order('313-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('131', 'NEW-PEN', 1))),
     an_order('313-0000002-0000002', 'UNSHIPPED', 1, jsonb_build_array(item('132', 'NEW-PEN', 2), item('133', 'BAD', 1))),
     an_order('313-0000003-0000003', 'UNSHIPPED', 1, jsonb_build_array(item('134', 'NO', 1))))::text, true, false) \g /dev/null
@@ -286,14 +286,14 @@ select is(amzmp.format_order_number('403-1234567-8765432', f.format, 'US', 'AMZ'
   from (values ('', '403-1234567-8765432'), ('AMZ-{n1}{n3}{n2}', 'AMZ-40387654321234567'), ('{marketplace}-{n2}', 'US-1234567'),
                ('{prefix}-{fulfillment}-{marketplace}{amazon_id}', 'AMZ-AFN-US403-1234567-8765432')) as f (format, number);
 select amzmp.set('orders', 'order_number_format', 'same for all') \g /dev/null
-select amzmp._take_orders(:account_id, jsonb_build_array(
+select take(:account_id, jsonb_build_array(
     an_order('310-0000010-0000010', 'UNSHIPPED', 1, jsonb_build_array(item('101', 'PEN', 1))),
     an_order('311-0000011-0000011', 'UNSHIPPED', 1, jsonb_build_array(item('111', 'PEN', 1))))::text, true, false) \g /dev/null
 select work(:account_id) \g /dev/null
 select set_eq($$select order_number from amzmp.orders where amazon_order_id in ('310-0000010-0000010', '311-0000011-0000011')$$,
     array['same for all', '311-0000011-0000011'], 'a number that is taken gives way to Amazon''s');
 
-select amzmp._take_orders(:account_id, jsonb_build_array(
+select take(:account_id, jsonb_build_array(
     an_order('320-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('201', 'PEN', 1, 0, 1))),
     an_order('321-0000001-0000001', 'UNSHIPPED', 1, jsonb_build_array(item('201', 'PEN', 2, 0, 2))))::text, true, false) \g /dev/null
 select work(:account_id) \g /dev/null

@@ -5,8 +5,9 @@
 
 -- An order that arrives and cannot be imported: what was parked is not what was sealed.
 create function arrives_damaged(account bigint, id text, minute integer default 0) returns void language sql as $$
-    select amzmp._park_orders(account, amzmp._wanted_orders(account,
-        jsonb_build_array(an_order(id, 'UNSHIPPED', minute, jsonb_build_array(item('11', 'MUG', 1, 0, 1))))::text, true, false));
+    select amzmp._park_orders(account, amzmp._wanted_orders(account, array(
+        select a from amzmp._read_orders(an_order(id, 'UNSHIPPED', minute, jsonb_build_array(item('11', 'MUG', 1, 0, 1)))::text, '', true) as a),
+        false));
     update amzmp.parked_order p set sealed = set_byte(p.sealed, length(p.sealed) - 1, get_byte(p.sealed, length(p.sealed) - 1) # 1)
      where p.account_id = account and p.amazon_order_id = id;
     select work(account);
@@ -18,7 +19,7 @@ create function later(account bigint) returns integer language sql as $$
     select amzmp._retry_orders(account);
 $$;
 
-select amzmp._take_orders(:account_id, jsonb_build_array(
+select take(:account_id, jsonb_build_array(
     an_order('701-0000002-0000002', 'UNSHIPPED', 0, jsonb_build_array(item('21', 'MUG', 1, 0, 1))))::text, true, false) \g /dev/null
 select arrives_damaged(:account_id, '701-0000001-0000001') \g /dev/null
 select results_eq($$select amazon_order_id from amzmp.orders$$, array['701-0000002-0000002'], 'an order that cannot be imported holds up no other');
