@@ -33,6 +33,9 @@ create function amzmp._settle_cancellations(account_id bigint, order_ids text[])
     set jit = off
 as $$
 begin
+    if order_ids = '{}' then
+        return;
+    end if;
     perform amzmp._settle_cancellation(o.account_id, o.amazon_order_id)
     from unnest(order_ids) as w (id)
     cross join lateral (

@@ -51,7 +51,8 @@ begin
     end if;
     perform amzmp._settle_new_lines(account_id, fresh, stock_follows);
     perform amzmp._settle_claims(account_id, known, fresh);
-    perform amzmp._settle_cancellations(account_id, ids);
+    perform amzmp._settle_cancellations(account_id,
+        known || array(select distinct f.amazon_order_id from unnest(fresh) as f where f.cancels));
     perform amzmp._settle_shipments(account_id, ids);
     if not stock_follows then
         -- without products to compare with, a new order is held for an unknown item or not at all

@@ -206,7 +206,7 @@ begin
     ), lines as materialized (
         select distinct on (f.amazon_order_id, i.order_item_id) f.amazon_order_id, i.*, coalesce(i.seller_sku, i.asin) as sku,
                concat_ws('/', i.condition_type, i.condition_subtype) as condition,
-               f.place is null as is_new, f.purchased_at, f.status, f.fulfilled_by
+               f.place is null as is_new, f.purchased_at, f.status, f.fulfilled_by, f.to_cancel or f.status = 'CANCELLED' as cancels
           from told f
           cross join lateral amzmp._rows(f.items, 'orderItemId', '#', 'product.sellerSku', 'product.asin',
                 'product.title', 'product.condition.conditionType', 'product.condition.conditionSubtype', 'quantityOrdered',
@@ -311,7 +311,7 @@ begin
         on conflict (account_id, amazon_order_id) do update set sealed = excluded.sealed, raw = excluded.raw
     )
     select array_agg(row(l.amazon_order_id, l.order_item_id, l.shop_sku, l.shop_sku = l.sku, l.status, l.sold, l.claimed,
-                         l.purchased_at)::amzmp.new_order_line)
+                         l.purchased_at, l.cancels)::amzmp.new_order_line)
       into fresh
       from matched l where l.is_new;
     return coalesce(fresh, '{}');

@@ -433,10 +433,11 @@ create type amzmp.new_order_line as (
     status text,
     sold integer,
     claimed integer,
-    purchased_at timestamptz
+    purchased_at timestamptz,
+    cancels boolean
 );
 
-comment on type amzmp.new_order_line is 'Inner: a line of a new order, with the units that it has sold and those that Amazon offers less for it.';
+comment on type amzmp.new_order_line is 'Inner: a line of a new order, with the units that it has sold and those that Amazon offers less for it; cancels: the order is cancelled, or is to be.';
 
 -- The shop's product that an ordered SKU means. PL/pgSQL keeps its plan; it is called for each line.
 create function amzmp._shop_sku(account_id bigint, sku text, asin text, has_source boolean, by_asin boolean) returns text
