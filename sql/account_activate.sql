@@ -88,6 +88,9 @@ begin
       from amzmp.flow f
      where x.account_id = a.account_id and f.flow = x.flow and f.needs <> 'nothing';
     perform amzmp._forget_buyers(a.account_id);
+    delete from amzmp.queue q where q.account_id = a.account_id;
+    delete from amzmp.subscription s where s.account_id = a.account_id;
+    delete from amzmp.destination d where d.account_id = a.account_id;
     delete from amzmp.alarm_target t where t.account_id = a.account_id;
     delete from amzmp.alarm x where x.account_id = a.account_id;
     delete from amzmp.request r where r.account_id = a.account_id and r.state in ('due', 'held');

@@ -128,9 +128,13 @@ exception
         insert into amzmp.notification (account_id, notification_id, type, state, reason)
         values (account_id, 'message:' || (message ->> 'MessageId'), 'UNKNOWN', 'unreadable', why)
         on conflict on constraint notification_pkey do nothing;
-        perform amzmp._log(account_id, 0, 'error', 'queue', null, 'a message could not be read: ' || why,
-            jsonb_build_object('message', message ->> 'MessageId'));
-        return true;
+        if found then
+            perform amzmp._log(account_id, 0, 'error', 'queue', null, 'a message could not be read: ' || why,
+                jsonb_build_object('message', message ->> 'MessageId'));
+        end if;
+        -- what may be the only copy of something stays, whatever is wrong with it
+        return case when exists (select from amzmp.notification_type k where k.only_copy and strpos(upper(message ->> 'Body'), k.type) > 0)
+                    then null else true end;
 end
 $$;
 

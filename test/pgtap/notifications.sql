@@ -137,6 +137,11 @@ select is(amzmp._open(p.client_secret, 'client_secret', 'application:' || p.appl
 select is((select sum(jsonb_array_length(r.params -> 'entries')) from amzmp.request r where r.operation = 'deleteMessageBatch'), 3::bigint,
     'both are deleted from the queue then');
 update amzmp.application set client_id = 'amzn1.application-oa2-client.orders';
+-- even one that cannot be read
+select amzmp._messages_received(:account_id, jsonb_build_array(message('{"notificationType": "APPLICATION_OAUTH_CLIENT_NEW_SECRET", "payload": {}}', 'm9')
+    || '{"Attributes": {"SentTimestamp": "yesterday"}}')) \g /dev/null
+select is((select state from amzmp.notification where notification_id = 'message:m9'), 'unreadable', 'one that cannot be read');
+select is((select sum(jsonb_array_length(r.params -> 'entries')) from amzmp.request r where r.operation = 'deleteMessageBatch'), 3::bigint, 'stays as well');
 select is_empty($$select 1 from amzmp.notification n where n::text ~ 'CANARY' union all select 1 from amzmp.activity a where a::text ~ 'CANARY'$$,
     'and nowhere else');
 delete from amzmp.request where account_id = :account_id;
