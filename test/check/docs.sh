@@ -13,7 +13,7 @@ sql_becomes 30 "select state from amzmp.health() where check_name = 'processes'"
 
 cd "$SOURCE_DIR"
 files=$(ls -A)
-for document in README.md doc/guide.md doc/prices-and-stock.md doc/feeds.md doc/failures.md doc/operations.md doc/orders.md doc/reports.md doc/publishing.md doc/notifications.md doc/alarms.md doc/personal-data.md doc/bi.md; do
+for document in README.md doc/guide.md doc/prices-and-stock.md doc/feeds.md doc/failures.md doc/operations.md doc/reports.md doc/publishing.md doc/notifications.md doc/alarms.md doc/personal-data.md doc/bi.md; do
 	succeeds "$document: its examples do what it says" perl test/lib/doctest.pl "$document"
 done
 is "$(curl -s "$AMZMP_SIMULATOR_URL/_control/violations" | tr -d ' ' | grep -o '"count":[0-9]*')" '"count":0' \

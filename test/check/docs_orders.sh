@@ -27,7 +27,7 @@ place()
 	export "${1^^}=$id"
 }
 
-# shop NAME: a cluster with a connected account acme and the role whose shop it is
+# shop NAME [TIME_SCALE]: a cluster with a connected account acme and the role whose shop it is; its channel is to be activated
 shop()
 {
 	cluster_start "$1"
@@ -35,8 +35,7 @@ shop()
 	sql "select amzmp.create_application('app', 'amzn1.application-oa2-client.demo')" \
 		"select amzmp.create_account('acme', 'EU', 'app', 'A1DEMOSELLER', 'mock', '$AMZMP_SIMULATOR_URL', rate_scale => 0)" \
 		"select amzmp.set_credentials('acme', client_secret => 'amzn1.oa2-cs.v1.demo', refresh_token => 'Atzr|demo')" \
-		"select amzmp.create_channel('acme-de', 'acme', 'DE')" "select amzmp.activate('acme')" "select amzmp.activate('acme-de')" \
-		'update amzmp.account set time_scale = 600' \
+		"select amzmp.create_channel('acme-de', 'acme', 'DE')" "select amzmp.activate('acme')" "update amzmp.account set time_scale = ${2:-600}" \
 		"create role owner login" \
 		'grant amzmp_admin to owner' 'grant create on schema public to owner' 'create table the_order (name text, amazon_order_id text)' \
 		'grant select on the_order to owner' >/dev/null
@@ -44,7 +43,7 @@ shop()
 
 poll()
 {
-	sql "select amzmp.run_flow('get_orders', account => 'acme')" "call amzmp.wait('60 s')" >/dev/null
+	sql "select amzmp.activate('acme-de')" "select amzmp.run_flow('get_orders', account => 'acme')" "call amzmp.wait('60 s')" >/dev/null
 	is "$(sql 'select count(*) from amzmp.orders')" "$1" 'the orders are there'
 }
 
@@ -60,6 +59,16 @@ place unwanted '{"items": [{"sku": "HAT", "quantity": 1, "price": 23.8}]}'
 place wanted '{"items": [{"sku": "PEN", "quantity": 1, "price": 5.95}]}'
 poll 3
 PGUSER=owner succeeds 'doc/returns.md: its examples do what it says' perl test/lib/doctest.pl doc/returns.md
+
+control POST reset '{}' >/dev/null
+control POST clock '{"time_scale": 60}' >/dev/null
+shop orders 60
+place mugs '{"items": [{"sku": "MUG", "quantity": 2, "price": 11.9}], "address": {"addressLine1": "Lindenallee 3", "city": "Bayreuth", "stateOrRegion": "Bayern", "postalCode": "95444", "countryCode": "DE"}}'
+place hats '{"items": [{"sku": "HAT", "quantity": 2, "price": 23.8}]}'
+place cup '{"items": [{"sku": "CUP", "quantity": 1, "title": "Tea cup"}]}'
+place old '{"ago": 2000000, "items": [{"sku": "MUG", "quantity": 1}]}'
+sql 'grant amzmp_buyer_data to owner'
+PGUSER=owner succeeds 'doc/orders.md: its examples do what it says' perl test/lib/doctest.pl doc/orders.md
 
 is "$(control GET violations | grep -o '"count": *[0-9]*' | grep -o '[0-9]*')" 0 'the examples asked Amazon nothing that it does not allow'
 finish
