@@ -51,6 +51,7 @@ create function amzmp._sealed_columns() returns table (relation text, column_nam
         ('request', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$),
         ('request_log', 'answer_body', 'answer_body', $$account_id || '/' || request_id$$),
         ('request_log', 'sent_body', 'sent_body', $$account_id || '/' || request_id$$),
+        ('task', 'sealed', 'handler_answer', $$account_id || '/' || subject$$),
         ('transfer', 'link', 'document_link', $$account_id || '/' || subject$$);
     end;
 

@@ -6,6 +6,7 @@
  *	 place                    goes
  *	 order_buyer              personal_data_retention after the delivery (_personal_until)
  *	 parked_order             with its import, or as old as that if it never is
+ *	 task (handler)           when the user's handler has taken the answer, or as old as personal_data_retention
  *	 document of a report     a day after a handler took it; else when the oldest order in it may be past its time
  *	 kept bodies              of an order with the order; of anything else that holds buyers, the next night
  *
@@ -200,6 +201,7 @@ begin
     where exists (select from amzmp.order_buyer as b where b.account_id = a.id)
         or exists (select from amzmp.parked_order as p where p.account_id = a.id)
         or exists (select from amzmp._personal_reports(a.id))
+        or exists (select from amzmp.task as t where t.account_id = a.id and t.kind = 'handler')
         or exists (
             select
             from amzmp.request_log as l
@@ -225,6 +227,10 @@ declare
     parked constant text[] := amzmp._purge_parked(account_id, retention);
 begin
     perform amzmp._forget_reports(account_id, reports);
+    delete from amzmp.task as t
+    where t.account_id = _flow_purge_personal_data.account_id
+        and t.kind = 'handler'
+        and t.created_at < now() - retention;
     -- orders that were purged before and that somebody asked for once more are among them
     perform amzmp._forget_bodies(account_id, array(
             select l.subject
@@ -258,6 +264,7 @@ declare
 begin
     delete from amzmp.parked_order as p where p.account_id = acc;
     delete from amzmp.answer as a where a.account_id = acc;
+    delete from amzmp.task as t where t.account_id = acc and t.kind = 'handler';
     delete from amzmp.request as r where r.account_id = acc and r.state = 'answered';
     with removed as (
         delete from amzmp.order_buyer as b where b.account_id = acc returning b.amazon_order_id
@@ -312,6 +319,13 @@ begin
     select 'answers that are not applied', count(*), count(*) filter (where a.answered_at < now() - interval '1 day'), min(a.answered_at)
     from amzmp.answer as a
     where a.account_id = acc
+    union all
+    select 'answers that no handler has taken', count(*), count(*) filter (where t.created_at < now() - retention - interval '1 day'),
+        min(t.created_at)
+    from amzmp.task as t
+    where t.account_id = acc
+        and t.kind = 'handler'
+        and t.argument @> '{"personal": true}'
     union all
     select 'reports', count(*), count(*) filter (where amzmp._report_until(r, retention) < now() - interval '1 day'), min(r.downloaded_at)
     from amzmp._personal_reports(acc) as r

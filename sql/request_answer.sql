@@ -69,10 +69,12 @@ begin
         execute format('select amzmp.%I(array_agg(a)) from unnest($1) a where (a.request).handler = %L',
                        handler_function, handler_function) using answers;
     end loop;
-    insert into amzmp.task (account_id, kind, subject, run_as, argument)
+    insert into amzmp.task (account_id, kind, subject, run_as, argument, sealed)
     select _apply.account_id, 'handler', (a.request).request_id::text, (a.request).user_role,
-           jsonb_build_object('function', (a.request).user_handler, 'status', a.status, 'answer', a.body)
+           jsonb_build_object('function', (a.request).user_handler, 'status', a.status, 'operation', o.name, 'personal', o.personal),
+           amzmp._seal(a.body::text, 'handler_answer', _apply.account_id || '/' || (a.request).request_id)
       from unnest(answers) a
+      join amzmp.operation o on o.name = (a.request).operation
      where (a.request).user_handler is not null;
     if found then
         perform amzmp._wake();

@@ -17,6 +17,7 @@ create table amzmp.task (
     runner_pid integer,                   -- that runner
     attempt smallint not null default 0,
     argument jsonb not null default '{}',
+    sealed bytea,                         -- what is not for every reader's eyes
     last_error text,
     created_at timestamptz not null default now(),
     primary key (account_id, task_id),
@@ -35,6 +36,7 @@ comment on column amzmp.task.leased_until is 'Set while a runner is at it; due_a
 comment on column amzmp.task.runner_pid is 'The process that took it last.';
 comment on column amzmp.task.attempt is 'How often it was begun.';
 comment on column amzmp.task.argument is 'What the work needs to know.';
+comment on column amzmp.task.sealed is 'An answer of Amazon''s for a user''s handler, sealed.';
 comment on column amzmp.task.last_error is 'Why the last attempt failed.';
 comment on column amzmp.task.created_at is 'When it was queued.';
 comment on column amzmp.task.run_as is 'The role as which a user runner performs it; NULL: an own runner; pg_amzmp_network: one for what waits for the network; pg_amzmp_orders: an own runner or the second one, for orders.';
@@ -248,6 +250,11 @@ begin
         perform amzmp._source_failed(amzmp._caller(), error_state, error_text);
         return;
     end if;
+    -- whoever treats an answer about buyers may have quoted it
+    if exists (select from amzmp.task x
+                where x.account_id = _fail_task.account_id and x.task_id = _fail_task.task_id and x.argument @> '{"personal": true}') then
+        error_text := format('its handler failed with error %s; the words may quote a buyer''s data', error_state);
+    end if;
     -- a lock that the shop held, or a serialization failure, is no fault: again soon
     update amzmp.task x
        set due_at = now() + case when gave_way then least(interval '0.2 s' * power(2, least(x.attempt, 8)), interval '30 s')
@@ -266,10 +273,37 @@ end
 $$;
 select amzmp._expose('amzmp._fail_task(bigint, bigint, text, text)', 'public', 'User runners: the calling role''s task failed; it is tried again later.');
 
--- A user's handler of an enqueued request: f(account_id, request_id, status, answer).
+-- A user's handler of an enqueued request: f(account_id, request_id, status, answer). The answer stands in no statement: it is
+-- opened where the function takes it.
 create function amzmp._statement_handler(account_id bigint, subject text, argument jsonb) returns text[]
     language sql stable parallel safe set search_path = pg_catalog, pg_temp
     begin atomic
-    select array[format('select %s(%L::bigint, %L::bigint, %L::integer, %L::jsonb)', argument ->> 'function', account_id, subject,
-                        argument ->> 'status', argument -> 'answer')];
+    select array[format('select %s(%L::bigint, %L::bigint, %L::integer, amzmp.handler_answer(%L::bigint, %L::bigint))',
+                        argument ->> 'function', account_id, subject, argument ->> 'status', account_id, subject)];
     end;
+
+create function amzmp._handler_answer(account_id bigint, request_id bigint) returns jsonb
+    language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+#variable_conflict use_variable
+declare
+    t amzmp.task;
+begin
+    select x.* into t from amzmp.task x
+     where x.account_id = _handler_answer.account_id and x.kind = 'handler' and x.subject = request_id::text;
+    if t.run_as is distinct from amzmp._caller() then
+        perform amzmp._fail('42501', 'this is for the role that queued the request', null,
+            'Queue it with amzmp.enqueue(account, operation, params, handler => …); the handler is then called by itself.');
+    end if;
+    if t.argument @> '{"personal": true}' then
+        if not pg_has_role(amzmp._caller(), 'amzmp_buyer_data', 'usage') then
+            perform amzmp._fail('42501', 'the answer may hold buyers'' data', null, format('GRANT amzmp_buyer_data TO %I;', amzmp._caller()));
+        end if;
+        perform amzmp._log_access(format('role "%s" took the answer to request %s (%s) of account %s, which may hold buyers'' data',
+            amzmp._caller(), request_id, t.argument ->> 'operation', account_id));
+    end if;
+    return amzmp._open(t.sealed, 'handler_answer', account_id || '/' || request_id)::jsonb;
+end
+$$;
+select amzmp._expose('amzmp._handler_answer(bigint, bigint)', 'public',
+    'User runners: the answer that a handler is called with. Refused to all but the role that queued the request.');

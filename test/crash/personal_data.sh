@@ -111,6 +111,20 @@ is "$(sql "select buyer_email, city, postal_code, phone, delivery_preference ->>
 	'canaria@marketplace.amazon.de|Canariahausen|CANARIA7|+49 CANARIA|Canaria|t' 'whatever Amazon tells of her'
 unlike "$(found 'Canaria|Kanariengasse')" 'in clear' 'is sealed'
 
+# An answer for a handler that fails with it: nobody but the handler sees it, and its words are not kept.
+export PGUSER=clerk
+sql "create function store.handle(account_id bigint, request_id bigint, status integer, answer jsonb) returns void language plpgsql as \$\$
+	begin raise exception 'no room for %', answer; end\$\$" \
+	"select amzmp.enqueue('shop', 'getOrder', '{\"orderId\": \"$order\", \"includedData\": [\"BUYER\", \"RECIPIENT\"]}', handler => 'store.handle')" >/dev/null
+export PGUSER=postgres
+sql_becomes 20 "select count(*) from amzmp.task where kind = 'handler' and last_error is not null" 1
+like "$(sql "select last_error from amzmp.task where kind = 'handler'")" 'failed with error P0001' 'a handler that fails with an answer'
+like "$(found 'Canaria|Kanariengasse')" 'task.sealed sealed' 'has it sealed'
+unlike "$(found 'Canaria|Kanariengasse')" 'in clear' 'and in clear nowhere'
+id=$(sql "select subject from amzmp.task where kind = 'handler'")
+is "$(psql -XqAt -v VERBOSITY=sqlstate -c "select amzmp.handler_answer((select account_id from amzmp.account), $id)" 2>&1)" 'ERROR:  42501' 'nor does anybody else get it'
+like "$(cat "$(cluster_log s)")" "role \"clerk\" took the answer to request $id \(getOrder\)" 'that it was opened is in the log'
+
 # Her name in everything else that holds buyers: other orders, a report of them, an invoice, bodies of calls by hand.
 cancelled=$(canaria 8)
 undelivered=$(canaria 9)
@@ -136,14 +150,15 @@ sql "insert into amzmp.parked_order (account_id, amazon_order_id, last_updated_a
 like "$(found 'Canaria|Kanariengasse')" 'document sealed, document sealed.*order_buyer.*parked_order' 'it is in many places, and sealed in each'
 unlike "$(found 'Canaria|Kanariengasse')" 'in clear' 'reports and invoices are no exception'
 is "$(sql "select string_agg(place || ' ' || held || ' ' || overdue, ', ' order by place) from amzmp.personal_data('shop') where held > 0 and place <> 'kept bodies'")" \
-	'invoices 1 0, orders 4 0, orders that are not imported 1 0, reports 1 0' 'personal_data() tells where'
+	'answers that no handler has taken 1 0, invoices 1 0, orders 4 0, orders that are not imported 1 0, reports 1 0' 'personal_data() tells where'
 
 # Its time is over, of all but one order.
 sql "update amzmp.orders set arrived_at = now() - interval '32 days' where amazon_order_id = '$order'" \
 	"update amzmp.orders set last_updated_at = now() - interval '32 days' where amazon_order_id = '$cancelled'" \
 	"update amzmp.orders set deliver_by = now() - interval '32 days' where amazon_order_id = '$undelivered'" \
-	"update amzmp.report set data_start = now() - interval '32 days', ended_at = now() - interval '3 days'" >/dev/null
-is "$(sql "select string_agg(place || ' ' || overdue, ', ' order by place) from amzmp.personal_data('shop') where overdue > 0")" 'orders 3, reports 1' \
+	"update amzmp.report set data_start = now() - interval '32 days', ended_at = now() - interval '3 days'" \
+	"update amzmp.task set created_at = now() - interval '32 days' where kind = 'handler'" >/dev/null
+is "$(sql "select string_agg(place || ' ' || overdue, ', ' order by place) from amzmp.personal_data('shop') where overdue > 0")" 'answers that no handler has taken 1, orders 3, reports 1' \
 	'what should be gone is counted'
 sql "select amzmp._drop_documents(account_id, array_agg(document_id)) from amzmp.document where content_type = 'application/pdf' group by account_id" \
 	"update amzmp.parked_order set last_updated_at = now() - interval '32 days', parked_at = now() - interval '32 days'" >/dev/null
