@@ -194,12 +194,6 @@ create function amzmp._park_answers(account_id bigint, request_ids bigint[], sta
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 begin
-    -- what a crash takes back of an answer that was only read is in flight again, and asked for once more
-    if (select bool_and(o.reads) from amzmp.request r join amzmp.operation o on o.name = r.operation
-         where r.account_id = _park_answers.account_id and r.request_id = any (request_ids))
-    then
-        perform set_config('synchronous_commit', 'off', true);
-    end if;
     -- bodies are large: by their subscript they are not copied once more
     insert into amzmp.answer (account_id, request_id, status, outcome, body, error_code, error_message,
                               amazon_request_id, answered_at)
