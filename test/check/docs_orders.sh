@@ -57,7 +57,8 @@ shop returns
 place shipped '{"items": [{"sku": "MUG", "quantity": 2, "price": 23.8}]}' ship
 place unwanted '{"items": [{"sku": "HAT", "quantity": 1, "price": 23.8}]}'
 place wanted '{"items": [{"sku": "PEN", "quantity": 1, "price": 5.95}]}'
-poll 3
+place regretted '{"items": [{"sku": "PEN", "quantity": 1, "price": 5.95}]}'
+poll 4
 PGUSER=owner succeeds 'doc/returns.md: its examples do what it says' perl test/lib/doctest.pl doc/returns.md
 
 control POST reset '{}' >/dev/null
