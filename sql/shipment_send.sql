@@ -55,6 +55,12 @@ begin
     if not asked and waiting < most_reads then
         perform amzmp._request_order(s.account_id, s.amazon_order_id,
             jsonb_build_object('shipment', s.package_reference, 'at', now()));
+    elsif not asked then
+        -- one poll reads for all that wait, and the next may be a quarter of an hour away
+        perform amzmp._add_task(f.account_id, 'flow', f.flow || '/' || f.channel_id, null, now())
+        from amzmp.account_flow as f
+        where (f.account_id, f.flow) = (s.account_id, 'get_orders')
+            and f.enabled;
     end if;
 end
 $$;

@@ -195,6 +195,23 @@ select judged(f, '{"1": ["18777", "Den Spediteur gibt es nicht."]}') from amzmp.
 select results_eq($$select state, carrier_code, carrier_name from amzmp.shipment where amazon_order_id = '505-0000005-0000005'$$, $$values ('queued', 'Other', 'Night Owl')$$,
     'and by such a row the carrier goes by its name');
 
+-- Where many wait to be read, the last poll serves; when that was too long ago, the next one, which is asked for.
+select arrives(:account_id, an_order(format('51%s-0000001-0000001', n), 'UNSHIPPED', 0, jsonb_build_array(item('51' || n, 'PEN', 1, 0, 1)))) from generate_series(0, 1) as n \g /dev/null
+delete from amzmp.task where kind = 'flow';
+insert into amzmp.account_flow (account_id, channel_id, flow, enabled) values (:account_id, 0, 'get_orders', true)
+on conflict (account_id, channel_id, flow) do update set enabled = true;
+select amzmp.fetch_order('orders', format('599-%s-0000000', lpad(n::text, 7, '0'))) from generate_series(1, 20) as n \g /dev/null
+select amzmp.confirm_shipment('orders', '510-0000001-0000001', 'DHL', 'T510', '2026-03-02 12:00+00') \g /dev/null
+update amzmp.order_cursor set watermark = now() - interval '1 hour';
+select amzmp.confirm_shipment('orders', '511-0000001-0000001', 'DHL', 'T511', '2026-03-02 12:00+00') \g /dev/null
+select results_eq($$select tracking, state from amzmp.shipment where tracking ~ '^T51' order by 1$$, $$values ('T510', 'queued'), ('T511', 'verifying')$$,
+    'in a backlog what the last poll said serves, unless it is too old');
+select results_eq($$select subject from amzmp.task where kind = 'flow'$$, array['get_orders/0'], 'then a poll is asked for');
+select is((select count(*) from amzmp.request r where r.operation = 'getOrder' and r.subject ~ '^51'), 0::bigint, 'and no order is read alone');
+update amzmp.order_cursor set watermark = now();
+select amzmp._orders_were_read(:account_id) \g /dev/null
+select is(s.state, 'queued', 'which lets it go on') from amzmp.shipment s where s.tracking = 'T511';
+
 /* ---- invoices ---- */
 
 select throws_ok($$select amzmp.upload_invoice('orders', '502-0000002-0000002', 'R1', 'x')$$, 'AZ202', null, 'an invoice is a PDF');
