@@ -81,6 +81,20 @@ control POST faults '{"operation": "searchOrders", "kind": "status", "status": 4
 release
 all_in 1600 'what the first try has read and what the second reads are the same orders'
 is "$(sql 'select restarts from amzmp.order_cursor')" 1 'the search began again once'
+
+# An order that another process writes at the same time for the first time: it is found there, and comes in all the same.
+sql 'create table public.go (now boolean)'
+order=$(control POST orders '{"items": [{"sku": "S-1", "quantity": 1}, {"sku": "S-2", "quantity": 2}]}' | grep -o '"orderId":"[^"]*"' | cut -d'"' -f4)
+psql -XqAt -c begin -c "insert into amzmp.orders (account_id, amazon_order_id, order_number, purchased_at, last_updated_at)
+	select account_id, '$order', '$order', now(), now() - interval '1 day' from amzmp.account" -c "do \$\$ begin
+	while not exists (select from public.go) loop perform pg_sleep(0.02); end loop; end \$\$" -c commit &
+sql_becomes 10 "select count(*) from pg_stat_activity where query like 'do%public.go%' and pid <> pg_backend_pid()" 1
+sql "select amzmp.run_flow('get_orders', account => 'shop')" >/dev/null
+sql_becomes 60 "select count(*) from pg_stat_activity where backend_type = 'amzmp runner' and wait_event_type = 'Lock'" 1
+sql 'insert into public.go values (true)'
+all_in 1601 'an order that two write at once comes in once'
+is "$(sql "select status from amzmp.orders where amazon_order_id = '$order'")" UNSHIPPED 'as Amazon tells it'
+
 sql_becomes 10 "select count(*) from pg_stat_activity where backend_type = 'amzmp runner' and state <> 'idle'" 0
 is "$(sql 'select count(*) from amzmp._work() where due_at <= now()')" 0 'and then nobody has anything to do'
 is "$(control GET violations | grep -o '"count": *[0-9]*' | grep -o '[0-9]*')" 0 'nothing that Amazon would not take was sent'
