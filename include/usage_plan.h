@@ -66,10 +66,4 @@ extern void usage_plan_give_back(const PlanDemand *demand, int n, int count);
  */
 extern void usage_plan_note_answer(const PlanDemand *demand, int n, int http_status, double learned_rate, int64 latency_us);
 
-/*
- * From now on trust no bucket: others may have spent what we did not see. Called after a standby was promoted. (A
- * server's start needs no call.)
- */
-extern void usage_plan_distrust(void);
-
 #endif

@@ -35,6 +35,7 @@ typedef struct PlanShared
 	int tranche;
 	bool distrust; /* a bucket that is not in the table was empty at distrust_us; else it is full */
 	int64 distrust_us;
+	bool standby; /* the server was started as a standby, and no token was asked for since it is none */
 	int64 next_sweep_us;
 } PlanShared;
 

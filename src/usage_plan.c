@@ -14,7 +14,8 @@
  * that have not learned a rate from Amazon within a day, then all. Their counts go with them. If none is full, the
  * answer is "wait": calling without an account of it would exceed a plan sooner or later.
  *
- * What was spent before a start must not be spent again: usage_plan_file.c says what is known then.
+ * What was spent before a start must not be spent again: usage_plan_file.c says what is known then. Nor what another
+ * primary spent: a standby trusts no bucket once it is promoted.
  *
  * Life cycle: the postmaster makes the table when the server starts; all processes use it until the last one is gone.
  */
@@ -22,6 +23,7 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/shmem.h"
@@ -272,6 +274,25 @@ wait_for_token(PlanBucket *const *found, int n)
 	return (int64) Min(wait, 1e15);
 }
 
+/* A standby that was promoted: the old primary has spent what nobody here saw. The lock is held. */
+static void
+distrust_once_promoted(int64 now)
+{
+	HASH_SEQ_STATUS scan;
+	PlanBucket *bucket;
+
+	if (!plan_shared->standby || RecoveryInProgress())
+		return;
+	plan_shared->standby = false;
+	plan_distrust_since(now);
+	hash_seq_init(&scan, plan_buckets);
+	while ((bucket = hash_seq_search(&scan)) != NULL)
+	{
+		bucket->tokens = 0;
+		bucket->refilled_us = now;
+	}
+}
+
 int
 usage_plan_take_many(const PlanDemand *demand, int n, int want, int64 *wait_us)
 {
@@ -286,6 +307,7 @@ usage_plan_take_many(const PlanDemand *demand, int n, int want, int64 *wait_us)
 
 	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
 	now = plan_now_us();
+	distrust_once_promoted(now);
 	if (!find_buckets(demand, n, found, now))
 		*wait_us = NO_ROOM_WAIT_US;
 	else
@@ -389,24 +411,6 @@ plan_distrust_since(int64 when)
 {
 	plan_shared->distrust = true;
 	plan_shared->distrust_us = when;
-}
-
-void
-usage_plan_distrust(void)
-{
-	HASH_SEQ_STATUS scan;
-	PlanBucket *bucket;
-
-	amzmp_require_preload("keeping to usage plans");
-	LWLockAcquire(&plan_shared->lock, LW_EXCLUSIVE);
-	plan_distrust_since(plan_now_us());
-	hash_seq_init(&scan, plan_buckets);
-	while ((bucket = hash_seq_search(&scan)) != NULL)
-	{
-		bucket->tokens = 0;
-		bucket->refilled_us = plan_shared->distrust_us;
-	}
-	LWLockRelease(&plan_shared->lock);
 }
 
 /* ---------------------------------------------------------------------------

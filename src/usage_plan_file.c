@@ -8,7 +8,8 @@
  * that start, and has what flowed in since. No file at all: the library is here for the first time, and
  * buckets are full. A crash of one process, after which the server makes its shared memory anew, finds "running" too.
  *
- * A clean stop during which distrust was not over yet passes it on.
+ * A clean stop during which distrust was not over yet passes it on. That of a standby leaves nothing to rely on: what
+ * its primary spends is not seen here.
  *
  * Everything here runs in the postmaster, before it has children or after they are gone.
  */
@@ -16,6 +17,7 @@
 
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "pgstat.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
@@ -145,7 +147,7 @@ state_load(void)
 static void
 state_save_at_exit(int code, Datum arg)
 {
-	if (code != 0 || !LWLockConditionalAcquire(&plan_shared->lock, LW_EXCLUSIVE))
+	if (code != 0 || plan_shared->standby || !LWLockConditionalAcquire(&plan_shared->lock, LW_EXCLUSIVE))
 		return;
 	state_write(true);
 	LWLockRelease(&plan_shared->lock);
@@ -154,6 +156,7 @@ state_save_at_exit(int code, Datum arg)
 void
 plan_file_start(void)
 {
+	plan_shared->standby = access(STANDBY_SIGNAL_FILE, F_OK) == 0;
 	state_load();
 	state_write(false);
 	on_shmem_exit(state_save_at_exit, (Datum) 0);

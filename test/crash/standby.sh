@@ -14,6 +14,8 @@ make_standby()
 	as_server mkdir "$to" "$to/s" "$to/keys" "$to/credentials"
 	as_server chmod 700 "$to/s" "$to/keys" "$to/credentials"
 	as_server "$(pg_bin)/pg_basebackup" -h "$from/s" -p "$CLUSTER_PORT" -U postgres -D "$to/data" -R --checkpoint=fast
+	# As if amzmp had never run there: buckets count as full, were it not for the primary.
+	as_server rm "$to/data/pg_stat/amzmp_usage_plan.stat"
 	# The key is no part of the data directory: whoever runs a standby puts it there.
 	as_server cp "$from/keys/amzmp.key" "$to/keys/amzmp.key"
 	cluster_start "$1" "unix_socket_directories = '$to/s'" "amzmp.key_file = '$to/keys/amzmp.key'" \
@@ -89,6 +91,8 @@ cluster_ctl b -w promote
 cluster_use b
 succeeds 'promoted, it starts our processes' sql_becomes 30 "select count(*) from pg_stat_activity where backend_type in ('amzmp launcher', 'amzmp sender')" 2
 is "$(sql "select state from amzmp.health() where check_name = 'identity'")" warning 'which tell that its identity is not confirmed'
+is "$(sql "select count(*) filter (where amzmp._usage_take(1, 'slow', 0.000001, 5) = 0) from generate_series(1, 5)")" 0 \
+	'and trusts no bucket: the old primary may have spent what was in it'
 look_at after
 sql "select amzmp.run_flow('get_orders', account => 'shop')" >/dev/null
 # A user-visible sign that the sender has looked at the queue since: work that needs no network is done.
