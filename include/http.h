@@ -66,7 +66,6 @@ extern void http_define_settings(void);
  * than asked for may be had when the process is short of descriptors.
  */
 extern HttpPool *http_pool_create(MemoryContext lifetime, int max_connections);
-extern void http_pool_destroy(HttpPool *pool);
 extern void http_pool_resize(HttpPool *pool, int max_connections);
 
 /* Begin a transfer. Throws only for a URL or scheme that the settings forbid. */
@@ -86,9 +85,6 @@ extern const char *http_answer_header(const HttpAnswer *answer, const char *lowe
 
 /* The header Date as seconds since 1970, 0 when absent or unreadable. */
 extern int64 http_answer_date(const HttpAnswer *answer);
-
-/* Abort all transfers whose tag satisfies `match` (NULL = all): they come back as HTTP_CANCELLED. */
-extern void http_cancel(HttpPool *pool, bool (*match)(void *tag, void *arg), void *arg);
 
 /* Convenience for a backend: one request, waiting with interrupts processed; an error cancels it. */
 extern HttpAnswer *http_perform(const HttpRequest *request);

@@ -13,7 +13,6 @@
 
 extern Size processes_shmem_size(void);
 extern void processes_shmem_init(void); /* called with AddinShmemInitLock held */
-extern bool processes_preloaded(void);
 
 /* Throws ERRCODE_AMZMP_NOT_PRELOADED with a hint when the library was not preloaded. */
 extern void amzmp_require_preload(const char *what);
@@ -30,8 +29,6 @@ extern void processes_altered_at_commit(void);
 /* The same for captured keys: also wakes the user runner of role `runner`; InvalidOid = all runners of the database. */
 extern void amzmp_wake_runner_at_commit(Oid runner);
 
-/* The commit registers this database with the launcher: it has the extension now. */
-extern void processes_register_at_commit(void);
 extern void database_register(Oid database);
 extern void database_unregister(Oid database);
 extern bool database_is_registered(Oid database);
@@ -53,7 +50,6 @@ extern void runner_release(int slot); /* when registering the worker failed */
 extern void runner_announce(int slot, Oid *database, Oid *role);
 extern bool runner_take_wake(int slot);
 extern uint32 runners_left(void); /* changes whenever a runner ends, however it ends */
-extern void processes_wake_sender(Oid database);
 
 /*
  * Databases that a DROP, RENAME or TEMPLATE statement has asked us to leave. database_pause returns what database_resume

@@ -57,12 +57,9 @@ extern void token_give_up(const TokenKey *key);
 /* The same, when it was Amazon who did not answer: the next renewal pauses. */
 extern void token_failed(const TokenKey *key);
 
-/* Forget a token whoever may be renewing it, for example because the account is dropped. */
-extern void token_drop(const TokenKey *key);
-
 /*
  * Amazon answered 403 to `refused`: forget it, unless it was renewed meanwhile. Several calls that were in flight with
- * the same token thus cause one renewal, not one each. Prefer this to token_drop after a 403.
+ * the same token thus cause one renewal, not one each.
  */
 extern void token_drop_refused(const TokenKey *key, const char *refused);
 

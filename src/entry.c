@@ -25,7 +25,6 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
-#include "entry.h"
 #include "owner.h"
 
 /* What one call site needs to know about its twin; lives as long as the call site (fn_mcxt). */
@@ -47,12 +46,6 @@ static Datum entry_result(FunctionCallInfo fcinfo, Entry *entry);
 static void entry_rows(FunctionCallInfo fcinfo);
 static void entry_rethrow(const Entry *entry);
 static void entry_check_access(Entry *entry, FunctionCallInfo fcinfo);
-
-Oid
-entry_caller(void)
-{
-	return caller;
-}
 
 PG_FUNCTION_INFO_V1(amzmp_caller);
 Datum

@@ -8,7 +8,7 @@
  *
  * Life of a transfer:
  *
- *	 free ──http_start──▶ active ──finish, http_cancel──▶ done ──http_next_answer──▶ free
+ *	 free ──http_start──▶ active ──finish, cancel_all──▶ done ──http_next_answer──▶ free
  *
  * (a free one keeps its easy handle for the next request).
  *
@@ -75,7 +75,7 @@ int http_max_response_kb = DEFAULT_MAX_RESPONSE_KB;
 char *http_ca_file = NULL;
 
 static bool check_ca_file(char **value, void **extra, GucSource source);
-static void destroy_at_end(void *arg);
+static void destroy_pool(void *arg);
 static void finish(HttpPool *pool, HttpTransfer *transfer, CURLcode result, bool cancelled);
 
 /*---------------------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ http_pool_create(MemoryContext lifetime, int max_connections)
 	pool->epoll_fd = -1;
 
 	/* Registered first, so that whatever fails below is undone with the context. */
-	pool->at_end.func = destroy_at_end;
+	pool->at_end.func = destroy_pool;
 	pool->at_end.arg = pool;
 	MemoryContextRegisterResetCallback(lifetime, &pool->at_end);
 
@@ -274,9 +274,10 @@ discard_all(dlist_head *list)
 }
 
 /* Never throws, may be called twice. The struct itself goes with its memory context. */
-void
-http_pool_destroy(HttpPool *pool)
+static void
+destroy_pool(void *arg)
 {
+	HttpPool *pool = arg;
 	sigset_t before;
 	dlist_iter iter;
 
@@ -299,12 +300,6 @@ http_pool_destroy(HttpPool *pool)
 		close(pool->epoll_fd);
 	pool->epoll_fd = -1;
 	release_descriptors(pool, 0);
-}
-
-static void
-destroy_at_end(void *arg)
-{
-	http_pool_destroy(arg);
 }
 
 /*---------------------------------------------------------------------------------------------------------------
@@ -397,8 +392,9 @@ http_next_answer(HttpPool *pool)
 	return answer;
 }
 
-void
-http_cancel(HttpPool *pool, bool (*match)(void *tag, void *arg), void *arg)
+/* Abort all transfers: they come back as HTTP_CANCELLED. */
+static void
+cancel_all(HttpPool *pool)
 {
 	sigset_t before;
 	dlist_mutable_iter iter;
@@ -406,10 +402,7 @@ http_cancel(HttpPool *pool, bool (*match)(void *tag, void *arg), void *arg)
 	block_signals(&before);
 	dlist_foreach_modify(iter, &pool->active)
 	{
-		HttpTransfer *transfer = dlist_container(HttpTransfer, node, iter.cur);
-
-		if (match == NULL || match(transfer->answer->tag, arg))
-			finish(pool, transfer, CURLE_OK, true);
+		finish(pool, dlist_container(HttpTransfer, node, iter.cur), CURLE_OK, true);
 	}
 	restore_signals(&before);
 }
@@ -517,7 +510,7 @@ drop_all(HttpPool *pool)
 {
 	HttpAnswer *answer;
 
-	http_cancel(pool, NULL, NULL);
+	cancel_all(pool);
 	while ((answer = http_next_answer(pool)) != NULL)
 		http_answer_free(answer);
 }

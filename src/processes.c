@@ -85,12 +85,6 @@ processes_shmem_init(void)
 	shared->lock = &(GetNamedLWLockTranche("amzmp"))[0].lock;
 }
 
-bool
-processes_preloaded(void)
-{
-	return shared != NULL;
-}
-
 void
 amzmp_require_preload(const char *what)
 {
@@ -201,13 +195,6 @@ amzmp_wake_runner_at_commit(Oid runner)
 	wake_runner_role = runner;
 }
 
-void
-processes_register_at_commit(void)
-{
-	if (ready_to_wake())
-		register_database = true;
-}
-
 PG_FUNCTION_INFO_V1(amzmp_wake);
 Datum
 amzmp_wake(PG_FUNCTION_ARGS)
@@ -216,12 +203,13 @@ amzmp_wake(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* amzmp._register_database(): called by the install script. */
+/* amzmp._register_database(): called by the install script. Its commit tells the launcher that the extension is here. */
 PG_FUNCTION_INFO_V1(amzmp_register_database);
 Datum
 amzmp_register_database(PG_FUNCTION_ARGS)
 {
-	processes_register_at_commit();
+	if (ready_to_wake())
+		register_database = true;
 	PG_RETURN_VOID();
 }
 
@@ -261,16 +249,6 @@ amzmp_sender_alive(void)
 	return shared != NULL && sender_is_running(MyDatabaseId);
 }
 
-void
-processes_wake_sender(Oid database)
-{
-	bool runners = wake_runners;
-
-	wake_runners = false;
-	wake_database(database, false);
-	wake_runners = runners;
-}
-
 /*
  * The workers' side
  */
@@ -285,6 +263,16 @@ forget_slot(int code, Datum arg)
 	LWLockRelease(shared->lock);
 }
 
+static void
+wake_sender_of(Oid database)
+{
+	bool runners = wake_runners;
+
+	wake_runners = false;
+	wake_database(database, false);
+	wake_runners = runners;
+}
+
 /* A runner ends: the sender may have work for which there was no room, or that came too late for this one. */
 static void
 forget_runner(int code, Datum arg)
@@ -295,7 +283,7 @@ forget_runner(int code, Datum arg)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	shared->runners_left++;
 	LWLockRelease(shared->lock);
-	processes_wake_sender(database);
+	wake_sender_of(database);
 }
 
 uint32

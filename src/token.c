@@ -372,30 +372,17 @@ token_failed(const TokenKey *key)
 	end_renewal(key, true);
 }
 
-/* `refused` = NULL: whichever token it is. */
-static void
-drop(const TokenKey *key, const char *refused)
+void
+token_drop_refused(const TokenKey *key, const char *refused)
 {
 	TokenEntry *entry;
 
 	amzmp_require_preload("keeping access tokens");
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	entry = hash_search(entries, key, HASH_FIND, NULL);
-	if (entry != NULL && (refused == NULL || strcmp(entry->token, refused) == 0))
+	if (entry != NULL && strcmp(entry->token, refused) == 0)
 		entry_wipe_token(entry); /* the entry stays: it may be leased, or waited for */
 	LWLockRelease(&shared->lock);
-}
-
-void
-token_drop(const TokenKey *key)
-{
-	drop(key, NULL);
-}
-
-void
-token_drop_refused(const TokenKey *key, const char *refused)
-{
-	drop(key, refused);
 }
 
 /* ---------------------------------------------------------------------------
