@@ -426,8 +426,7 @@ verdict_of(const Exchange *exchange, const HttpAnswer *answer, SpapiError *error
 static bool
 says_nothing(const OutboxAnswer *answer)
 {
-	return strcmp(answer->outcome, "success") == 0 && answer->body != NULL &&
-		   strlen(answer->body) <= SMALL_ANSWER;
+	return strcmp(answer->outcome, "success") == 0 && answer->body != NULL && strlen(answer->body) <= SMALL_ANSWER;
 }
 
 static void
@@ -479,8 +478,7 @@ judge(Settlement *settlement, const Exchange *exchange, const HttpAnswer *answer
 			settle_unknown(settlement, exchange, &error, delay_ms);
 			break;
 	}
-	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner &&
-		!says_nothing(&settlement->answer))
+	if (settlement->kind == SETTLE_COMPLETE && exchange->lane.apply_in_runner && !says_nothing(&settlement->answer))
 		settlement->kind = SETTLE_PARK;
 	/* a parked answer has had no effect yet, and _recover() asks again for one that is gone */
 	settlement->asked_again =
