@@ -25,29 +25,29 @@ values
     ('FREE_ECONOMY', 'Slower than standard, and free');
 
 create view amzmp.service_method with (security_invoker = true) as
-select a.name as account, c.name as channel, l.service_level, k.meaning, coalesce(m.carrier, o.carrier) as carrier,
-    coalesce(m.method, o.method) as method, coalesce(m.carrier, o.carrier) is not null as mapped, l.open_orders, a.account_id, c.channel_id
+with open as materialized (
+    select o.account_id, o.channel_id, o.service_level, count(*) as orders
+    from amzmp.orders as o
+    where o.purchased_at > now() - interval '60 days'
+        and o.status in ('UNSHIPPED', 'PARTIALLY_SHIPPED')
+        and o.fulfilled_by is distinct from 'AMAZON'
+        and o.service_level is not null
+    group by o.account_id, o.channel_id, o.service_level
+)
+select a.name as account, c.name as channel, l.service_level, k.meaning, coalesce(m.carrier, n.carrier) as carrier,
+    coalesce(m.method, n.method) as method, coalesce(m.carrier, n.carrier) is not null as mapped, coalesce(w.orders, 0) as open_orders,
+    a.account_id, c.channel_id
 from amzmp.channel as c
 join amzmp.account as a on a.account_id = c.account_id
 cross join lateral (
-    select x.service_level, sum(x.orders)::bigint as open_orders
-    from (
-        select s.service_level, 0 as orders from amzmp.service_level as s
-        union all
-        select w.service_level, count(*)
-        from amzmp.orders as w
-        where w.purchased_at > now() - interval '60 days'
-            and (w.account_id, w.channel_id) = (c.account_id, c.channel_id)
-            and w.status in ('UNSHIPPED', 'PARTIALLY_SHIPPED')
-            and w.fulfilled_by is distinct from 'AMAZON'
-            and w.service_level is not null
-        group by w.service_level
-    ) as x
-    group by x.service_level
+    select s.service_level from amzmp.service_level as s
+    union
+    select x.service_level from open as x where (x.account_id, x.channel_id) = (c.account_id, c.channel_id)
 ) as l
+left join open as w on (w.account_id, w.channel_id, w.service_level) = (c.account_id, c.channel_id, l.service_level)
 left join amzmp.service_level as k on k.service_level = l.service_level
 left join amzmp.service_map as m on (m.account_id, m.channel_id, m.service_level) = (c.account_id, c.channel_id, l.service_level)
-left join amzmp.service_map as o on (o.account_id, o.channel_id, o.service_level) = (c.account_id, 0, l.service_level) and m.carrier is null
+left join amzmp.service_map as n on (n.account_id, n.channel_id, n.service_level) = (c.account_id, 0, l.service_level) and m.carrier is null
 where not c.dropped;
 
 comment on view amzmp.service_method is 'With which carrier and method the shop ships each of Amazon''s service levels, by channel (map_service), and how many open orders have it. Those that are not mapped get the setting default_carrier.';

@@ -171,6 +171,11 @@ object=$(seller "select lo_from_bytea(0, $pdf)")
 seller "select amzmp.upload_invoice_object('shop', '$second', 'RE-3', $object)" >/dev/null
 becomes "select state from amzmp.invoice where invoice_number = 'RE-3'" accepted 'a PDF may come from a large object'
 is "$(refusal "select amzmp.upload_invoice_file('shop', '$third', 'RE-4', '/etc/passwd')")" 42501 'but from a file only where the role may read it'
+printf '%%PDF-1.4 %s' "$(printf 'an invoice for Zoe Buyer %.0s' {1..20})" >"$RUN/invoice.pdf"
+chmod 644 "$RUN/invoice.pdf"
+sql 'grant pg_read_server_files to seller' 'grant execute on function pg_read_binary_file(text) to seller'
+seller "select amzmp.upload_invoice_file('shop', '$third', 'RE-4', '$RUN/invoice.pdf')" >/dev/null
+becomes "select state from amzmp.invoice where invoice_number = 'RE-4'" accepted 'then it is taken from there'
 
 # ---- what Amazon's own report wants
 
