@@ -90,6 +90,26 @@ begin atomic
     limit 1;
 end;
 
+-- Does a number, which is neither Amazon's nor made by order_number_format, belong to several orders? The shop's function may have
+-- returned it more than once.
+create function amzmp._is_ambiguous(account_id bigint, reference text)
+    returns boolean
+    language sql
+    stable
+    parallel safe
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select count(*) > 1
+    from amzmp.orders as o
+    where (o.delivered_number, o.account_id) = (_is_ambiguous.reference, _is_ambiguous.account_id)
+        and not exists (
+            select
+            from amzmp.orders as x
+            where (x.account_id, x.amazon_order_id) = (_is_ambiguous.account_id, _is_ambiguous.reference)
+                or (x.order_number, x.account_id) = (_is_ambiguous.reference, _is_ambiguous.account_id)
+        );
+end;
+
 -- Note why a row became no package; amazon_order_id: its order, where there is one.
 create function amzmp._hold_row(r amzmp.shipment_row, amazon_order_id text, state text, reason text, hint text)
     returns void
@@ -254,6 +274,11 @@ begin
         perform amzmp._hold_row(r, null, case when r.order_reference ~ '^[0-9]{3}-[0-9]{7}-[0-9]{7}$' then 'held' else 'foreign' end,
             format('there is no order %s', r.order_reference),
             'It goes on by itself when the order arrives; amzmp.fetch_order(account, amazon_order_id) fetches one.');
+        return;
+    end if;
+    if r.amazon_order_id is null and amzmp._is_ambiguous(r.account_id, r.order_reference) then
+        perform amzmp._hold_row(r, null, 'held', format('several orders have the number %s', r.order_reference),
+            'Name the order by Amazon''s number in the shop''s row.');
         return;
     end if;
     r.package_reference := amzmp._package_of_row(r, o);

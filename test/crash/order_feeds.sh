@@ -251,6 +251,15 @@ becomes "select string_agg(package_reference || state || jsonb_array_length(item
 	'1confirmed2true' 'a column may say what is one package'
 seller "select amzmp.detach_source('shop', 'shop.box')" >/dev/null
 
+twin=$(place '{"items": [{"sku": "S-18", "quantity": 1}]}')
+other=$(place '{"items": [{"sku": "S-18", "quantity": 1}]}')
+becomes "select count(*) from amzmp.orders where amazon_order_id in ('$twin', '$other') and import_state = 'delivered'" 2 'two orders'
+sql "update amzmp.orders set delivered_number = 'BOTH' where amazon_order_id in ('$twin', '$other')" >/dev/null
+seller "insert into shop.parcel (sale_number, company, code) values ('BOTH', 'DHL', 'P-7')"
+becomes "select reason from amzmp.shipment_problem where order_reference = 'BOTH'" 'several orders have the number BOTH' 'with one number between them are not told apart, so neither is shipped by it'
+seller "update shop.parcel set sale_number = '$twin' where code = 'P-7'"
+becomes "select amazon_order_id from amzmp.shipment where tracking = 'P-7' and state = 'confirmed'" "$twin" 'until the row names one'
+
 early='701-1234567-7654321'
 seller "insert into shop.parcel (sale_number, company, code) values ('$early', 'DHL', 'P-4'), ('web-17', 'DHL', 'P-5')"
 becomes "select string_agg(state || coalesce(' ' || reason, ''), ', ' order by row_key::integer) from amzmp.shipment_row where order_reference in ('$early', 'web-17')" \
