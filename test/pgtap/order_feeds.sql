@@ -183,6 +183,22 @@ select (built('POST_ORDER_FULFILLMENT_DATA')).feed_id as feed \gset
 select judged(f, '{"1": ["18777", "Den Spediteur gibt es nicht."]}') from amzmp.feed f where f.feed_id = :feed \g /dev/null
 select results_eq($$select state, error, remedy from amzmp.shipment_problem where amazon_order_id = '505-0000005-0000005'$$, $$values ('refused', null::text, null::text)$$,
     'what nobody has explained stays so');
+select is(m.error, r.error, r.words)
+  from (values ('The package has already been fulfilled.', 'ALREADY_SHIPPED'), ('You cannot cancel an order that has shipped', 'ALREADY_SHIPPED'),
+               ('The order is shipped.', 'ALREADY_SHIPPED'), ('order 306-1 is shipped by Amazon', 'SHIPPED_BY_AMAZON'),
+               ('Reference ID must be a positive number', 'PACKAGE_REFERENCE'), ('PackageReferenceId is invalid', 'PACKAGE_REFERENCE'),
+               ('Transparency codes are required', 'TRANSPARENCY_CODES'), ('The shipping method is required for this carrier', 'SHIPPING_METHOD'),
+               ('Invalid carrier code', 'CARRIER_UNKNOWN'), ('carrierName is required when carrierCode is Other', 'CARRIER_REFUSED'),
+               ('The tracking ID is invalid', 'TRACKING_REFUSED'), ('shipDate cannot be in the future', 'SHIP_DATE'),
+               ('quantity shipped is greater than ordered', 'QUANTITY_REFUSED'), ('Order item 123 not found in order', 'NO_SUCH_LINE'),
+               ('The order was already canceled', 'ORDER_CANCELLED'), ('The seller is not authorized', 'NO_ACCESS'),
+               ('You exceeded your quota for the requested resource.', 'TOO_FAST'), ('The marketplaceId is not valid', 'WRONG_MARKETPLACE'),
+               ('Cancel reason is invalid', 'REASON_REFUSED'), ('The refund amount is greater than the order total', 'AMOUNT_REFUSED'),
+               ('The order is too old to be refunded', 'TOO_LATE'), ('The currency does not match', 'CURRENCY_REFUSED'),
+               ('metadata:totalamount is missing', 'INVOICE_OPTION'), ('Invoice number already exists', 'INVOICE_NUMBER'),
+               ('The invoice total does not match the order total', 'INVOICE_TOTAL'), ('The PDF is not readable', 'INVOICE_DOCUMENT')) as r (words, error)
+  left join amzmp.meaning_of('InvalidInput', r.words) as m on true;
+select is_empty($$select code from amzmp.issue_meaning where class = 'order' and remedy is null$$, 'each has its remedy');
 select throws_ok($$insert into amzmp.issue_meaning (code, pattern, error, class, meaning) values ('OURS', '(', 'X', 'order', 'x')$$, '2201B', null, 'a pattern is a regular expression');
 insert into amzmp.issue_meaning (code, pattern, error, class, meaning, remedy) values ('OUR_CARRIER', 'spediteur', 'CARRIER_UNKNOWN', 'order', 'Amazon does not know the carrier.', 'Ask Anna.');
 select is(remedy, 'Ask Anna.', 'until somebody does') from amzmp.shipment_problem where amazon_order_id = '505-0000005-0000005';
