@@ -23,10 +23,10 @@ typedef struct ReportReader
 } ReportReader;
 
 /*
- * Open a document that is a table and read its header; `type` is the report's. SPI is connected, and stays so until it is
- * closed. Throws AZ004 for what is no table, ERRCODE_DATA_CORRUPTED for what is no whole document.
+ * Open a document that is a table and read its header. SPI is connected, and stays so until it is closed. Throws AZ004
+ * for what is no table, ERRCODE_DATA_CORRUPTED for what is no whole document.
  */
-extern ReportReader *report_open(int64 account_id, int64 document_id, const char *type);
+extern ReportReader *report_open(int64 account_id, int64 document_id);
 extern void report_close(ReportReader *reader);
 
 /* Read the next row into reader->table and count it; false behind the last. */

@@ -107,7 +107,7 @@ begin
         problem := amzmp._implausible_listings(report);
     end if;
     if problem is not null then
-        perform amzmp._refuse_report(report, problem);
+        perform amzmp._refuse_report(report);
         return problem;
     end if;
     perform amzmp._note_seen_in_report(report);
@@ -119,7 +119,7 @@ begin
 end
 $$;
 
-create function amzmp._refuse_report(report amzmp.report, problem text)
+create function amzmp._refuse_report(report amzmp.report)
     returns void
     language sql
     volatile
@@ -174,7 +174,7 @@ begin
         status text,
         rest jsonb
     ) on commit drop;
-    perform amzmp._stage_report(report.account_id, report.document_id, report.type, 'pg_temp.listing_stage');
+    perform amzmp._stage_report(report.account_id, report.document_id, 'pg_temp.listing_stage');
     analyze pg_temp.listing_stage (digest, seller_sku, price, quantity);
     perform amzmp._read_stage();
 end

@@ -4,16 +4,16 @@
  *	  report_type.sql.
  */
 
-create function amzmp._report_rows(account_id bigint, document_id bigint, type text, after bigint, most bigint)
+create function amzmp._document_rows(account_id bigint, document_id bigint, after bigint, most bigint)
     returns table (place bigint, cells jsonb)
     language c
     stable
     strict
     parallel unsafe
     set search_path = pg_catalog, pg_temp
-as 'MODULE_PATHNAME', 'amzmp_report_rows';
+as 'MODULE_PATHNAME', 'amzmp_document_rows';
 
-comment on function amzmp._report_rows(bigint, bigint, text, bigint, bigint) is 'Inner: rows of a document, those behind row number "after".';
+comment on function amzmp._document_rows(bigint, bigint, bigint, bigint) is 'Inner: rows of a document, those behind row number "after".';
 
 create function amzmp._report_rows(account_id bigint, report_id bigint, after bigint default 0, most bigint default null)
     returns table (place bigint, cells jsonb)
@@ -24,7 +24,7 @@ create function amzmp._report_rows(account_id bigint, report_id bigint, after bi
 begin atomic
     select d.place, d.cells
     from amzmp.report as r
-    cross join lateral amzmp._report_rows(r.account_id, r.document_id, r.type, coalesce(_report_rows.after, 0),
+    cross join lateral amzmp._document_rows(r.account_id, r.document_id, coalesce(_report_rows.after, 0),
         coalesce(_report_rows.most, 9000000000000000)) as d
     where (r.account_id, r.report_id) = (_report_rows.account_id, _report_rows.report_id)
         and coalesce(r.form, 'table') = 'table'
@@ -41,7 +41,7 @@ end;
 
 comment on function amzmp._report_rows(bigint, bigint, bigint, bigint) is 'Inner: the rows of a report as objects; cells that are empty are left out. No rows when it has no document.';
 
-create function amzmp._stage_report(account_id bigint, document_id bigint, type text, staging regclass)
+create function amzmp._stage_report(account_id bigint, document_id bigint, staging regclass)
     returns bigint
     language c
     volatile
@@ -50,9 +50,9 @@ create function amzmp._stage_report(account_id bigint, document_id bigint, type 
     set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'amzmp_stage_report';
 
-comment on function amzmp._stage_report(bigint, bigint, text, regclass) is 'Inner: copy the rows of a document into a table whose text columns are named as the report''s, with _ for -; "place" takes the row''s number, "digest" (bigint) one that is the same for the same cells, "rest" (jsonb) what has no column. Returns how many.';
+comment on function amzmp._stage_report(bigint, bigint, regclass) is 'Inner: copy the rows of a document into a table whose text columns are named as the report''s, with _ for -; "place" takes the row''s number, "digest" (bigint) one that is the same for the same cells, "rest" (jsonb) what has no column. Returns how many.';
 
-create function amzmp._report_shape(account_id bigint, document_id bigint, type text, out columns text[], out rows bigint)
+create function amzmp._report_shape(account_id bigint, document_id bigint, out columns text[], out rows bigint)
     language c
     stable
     strict
@@ -60,7 +60,7 @@ create function amzmp._report_shape(account_id bigint, document_id bigint, type 
     set search_path = pg_catalog, pg_temp
 as 'MODULE_PATHNAME', 'amzmp_report_shape';
 
-comment on function amzmp._report_shape(bigint, bigint, text) is 'Inner: the columns of a document, and how many rows it has.';
+comment on function amzmp._report_shape(bigint, bigint) is 'Inner: the columns of a document, and how many rows it has.';
 
 /*
  * Inner, own runner: hand a report to the handler of its type. What a shop or another of our processes locked is no fault
@@ -195,7 +195,7 @@ as $$
 begin
     begin
         select 'table', s.columns, s.rows into form, columns, rows
-        from amzmp._report_shape(report.account_id, report.document_id, report.type) as s;
+        from amzmp._report_shape(report.account_id, report.document_id) as s;
         return;
     exception
         when sqlstate 'AZ004' then

@@ -146,7 +146,7 @@ values
     ('estado', 'status');
 
 -- Our names of a report's columns. A name that comes twice gets its number behind it, an empty one is "column-N".
-create function amzmp._report_columns(type text, headings text[])
+create function amzmp._report_columns(headings text[])
     returns text[]
     language sql
     stable

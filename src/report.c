@@ -4,8 +4,8 @@
  *
  * Both read it front to back (report_reader.c) and hold one row at a time.
  *
- *	_report_rows(account_id, document_id, type)           each row as an object; empty cells are left out
- *	_stage_report(account_id, document_id, type, table)   by COPY into a table, as many columns as it has; returns rows
+ *	_document_rows(account_id, document_id, after, most)   each row as an object; empty cells are left out
+ *	_stage_report(account_id, document_id, table)          by COPY into a table, as many columns as it has; returns rows
  *
  * A table to stage into has text columns named as the report's, with _ for -, and may have "place" (integer: the row's
  * place), "digest" (bigint: the same for the same cells) and "rest" (jsonb: all cells that have no column there). Nobody else
@@ -60,20 +60,20 @@ row_as_jsonb(ReportReader *reader)
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
-PG_FUNCTION_INFO_V1(amzmp_report_rows);
+PG_FUNCTION_INFO_V1(amzmp_document_rows);
 
 Datum
-amzmp_report_rows(PG_FUNCTION_ARGS)
+amzmp_document_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int64 after = PG_GETARG_INT64(3);
-	int64 most = PG_GETARG_INT64(4);
+	int64 after = PG_GETARG_INT64(2);
+	int64 most = PG_GETARG_INT64(3);
 	MemoryContext row_context;
 	ReportReader *reader;
 
 	InitMaterializedSRF(fcinfo, 0);
 	SPI_connect();
-	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1));
 	row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp report row", ALLOCSET_DEFAULT_SIZES);
 	while (reader->rows < after + most && report_next(reader))
 	{
@@ -313,12 +313,12 @@ PG_FUNCTION_INFO_V1(amzmp_stage_report);
 Datum
 amzmp_stage_report(PG_FUNCTION_ARGS)
 {
-	Relation table = table_open(PG_GETARG_OID(3), RowExclusiveLock);
+	Relation table = table_open(PG_GETARG_OID(2), RowExclusiveLock);
 	Stage stage = {0};
 	int64 rows;
 
 	SPI_connect();
-	stage.reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	stage.reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1));
 	initStringInfo(&stage.line);
 	stage.row_context = AllocSetContextCreate(CurrentMemoryContext, "amzmp report row", ALLOCSET_DEFAULT_SIZES);
 	find_columns(&stage, RelationGetDescr(table));
@@ -330,7 +330,7 @@ amzmp_stage_report(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(rows);
 }
 
-/* _report_shape(account_id, document_id, type): the columns of a report and how many rows it has. */
+/* _report_shape(account_id, document_id): the columns of a report and how many rows it has. */
 PG_FUNCTION_INFO_V1(amzmp_report_shape);
 
 Datum
@@ -348,7 +348,7 @@ amzmp_report_shape(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	BlessTupleDesc(columns);
 	SPI_connect();
-	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1), text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	reader = report_open(PG_GETARG_INT64(0), PG_GETARG_INT64(1));
 	while (report_next(reader))
 		;
 	values[1] = Int64GetDatum(reader->rows);

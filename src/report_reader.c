@@ -118,10 +118,10 @@ headings(ReportReader *reader)
 
 /* The first row, as our names. A document without one has no columns and no rows. */
 static void
-read_header(ReportReader *reader, const char *type)
+read_header(ReportReader *reader)
 {
-	Oid types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum values[2] = {CStringGetTextDatum(type), (Datum) 0};
+	Oid types[1] = {TEXTARRAYOID};
+	Datum values[1];
 	const char *first;
 	Datum *names;
 	bool isnull;
@@ -132,8 +132,8 @@ read_header(ReportReader *reader, const char *type)
 	if (*first != '\0' && strchr("<{[", *first) != NULL)
 		ereport(ERROR, (errcode(ERRCODE_AMZMP_REFUSED), errmsg("the report is no table"),
 						errdetail("It is XML or JSON."), errhint("amzmp.report_document() returns it as it is.")));
-	values[1] = PointerGetDatum(headings(reader));
-	if (SPI_execute_with_args("select amzmp._report_columns($1, $2)", 2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+	values[0] = PointerGetDatum(headings(reader));
+	if (SPI_execute_with_args("select amzmp._report_columns($1)", 1, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not name the columns of a report");
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
 					  TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &reader->columns);
@@ -142,7 +142,7 @@ read_header(ReportReader *reader, const char *type)
 }
 
 ReportReader *
-report_open(int64 account_id, int64 document_id, const char *type)
+report_open(int64 account_id, int64 document_id)
 {
 	ReportReader *reader = palloc0(sizeof(ReportReader));
 
@@ -153,7 +153,7 @@ report_open(int64 account_id, int64 document_id, const char *type)
 	table_text_init(&reader->table);
 	reader->piece = palloc(PIECE_BYTES);
 	reader->document = document_open(account_id, document_id);
-	read_header(reader, type);
+	read_header(reader);
 	reader->rows = 0; /* the header is none */
 	return reader;
 }

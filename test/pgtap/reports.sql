@@ -59,13 +59,13 @@ begin
 end
 $$;
 
-create function rows_of(bytes bytea, content_type text default 'text/plain;charset=Cp1252', type text default 'GET_X') returns setof jsonb
+create function rows_of(bytes bytea, content_type text default 'text/plain;charset=Cp1252') returns setof jsonb
     language plpgsql as $$
 declare
     id constant bigint := document(bytes, content_type);
 begin
     return query
-    select r.cells from amzmp._report_rows((select account_id from this), id, type, 0, 100000) as r order by r.place;
+    select r.cells from amzmp._document_rows((select account_id from this), id, 0, 100000) as r order by r.place;
 end
 $$;
 
@@ -133,12 +133,12 @@ select results_eq($$select rows_of(convert_to(e'Händler-SKU\tPreis\tMenge\nA\t1
     $$values ('{"seller-sku": "A", "price": "1", "quantity": "2"}'::jsonb)$$, 'German headings');
 select throws_ok($$select rows_of('<x/>')$$, 'AZ004', 'the report is no table', 'XML is none');
 delete from amzmp.document_chunk where position = 2;
-select throws_ok($$select amzmp._report_rows((select account_id from this), (select max(document_id) from amzmp.document), 'GET_X', 0, 1)$$,
+select throws_ok($$select amzmp._document_rows((select account_id from this), (select max(document_id) from amzmp.document), 0, 1)$$,
     'XX001', null, 'a document that is not whole');
 
 create temporary table staged (seller_sku text, absent text, place integer, rest jsonb);
 select document(convert_to(e'seller-sku\tx\ty\\z\nä\\t\t\t1\\n\nB\t2\n', 'WIN1252'), 'text/plain;charset=cp1252') as document \gset
-select is(amzmp._stage_report(:account_id, :document, 'GET_X', 'staged'), 2::bigint, 'rows are staged');
+select is(amzmp._stage_report(:account_id, :document, 'staged'), 2::bigint, 'rows are staged');
 select results_eq($$select * from staged order by place$$,
     $$values ('ä\t', null::text, 1, '{"y\\z": "1\\n"}'::jsonb), ('B', null, 2, '{"x": "2"}')$$, 'each cell where it belongs');
 

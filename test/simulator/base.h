@@ -68,7 +68,6 @@ void *xalloc(size_t size);
 char *xprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 char *xstrdup(const char *text);
 void random_seed(uint64_t seed);
-uint64_t random_next(void);
 uint64_t random_below(uint64_t limit);
 void random_text(char *out, size_t length);
 void uuid_text(char out[37]);

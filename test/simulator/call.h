@@ -203,7 +203,6 @@ json_t *faults_json(void);
 json_t *fault_add(const json_t *spec, char **problem);
 bool fault_remove(int64_t id);
 void faults_reset(void);
-const char *fault_name(FaultKind kind);
 
 /* ---- page.c: page tokens bound to a request ---- */
 char *page_token(uint64_t binding, json_t *position);

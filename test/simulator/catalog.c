@@ -90,7 +90,7 @@ check_digit(const char *twelve)
 	return (10 - sum % 10) % 10;
 }
 
-bool
+static bool
 ean_valid(const char *ean)
 {
 	return strlen(ean) == 13 && strspn(ean, "0123456789") == 13 && check_digit(ean) == ean[12] - '0';

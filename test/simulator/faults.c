@@ -16,12 +16,6 @@ static const char *const names[] = {"status",         "delay",          "drop_be
 static List faults;
 static int64_t last_id;
 
-const char *
-fault_name(FaultKind kind)
-{
-	return names[kind];
-}
-
 void
 fault_free(Fault *fault)
 {

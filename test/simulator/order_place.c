@@ -60,8 +60,8 @@ pick_person(const char *country)
 	return &people[fitting[random_below(count)]];
 }
 
-void
-order_fill_buyer(Order *order)
+static void
+fill_buyer(Order *order)
 {
 	const Person *person = pick_person(order->market->country);
 	char alias[15];
@@ -186,7 +186,7 @@ take_buyer(Order *order, const json_t *spec)
 	const char *name = json_get_text(spec, "buyer_name");
 	const char *company = json_get_text(spec, "buyer_company");
 
-	order_fill_buyer(order);
+	fill_buyer(order);
 	if (name != NULL)
 	{
 		free(order->buyer_name);

@@ -38,7 +38,6 @@ int catalog_match(const char *type, const char *identifier, char asins[2][11]);
 CatalogOutcome catalog_outcome(const char *ean);
 void catalog_title(const char *asin, char *out, size_t room);
 json_t *catalog_eans(const char *outcome, int64_t count, int64_t from, char **problem);
-bool ean_valid(const char *ean);
 
 /* ---- listing_*.c ---- */
 void listing_put(Call *call);
@@ -54,7 +53,6 @@ int64_t offer_current_price(const Offer *offer);
 Offer *item_offer(const Item *item, const Marketplace *market);
 json_t *item_json(const Item *item, const json_t *market_ids, const json_t *included);
 json_t *item_status(const Item *item, const Offer *offer);
-json_t *item_market_attributes(const Item *item, const Marketplace *market);
 json_t *issue_new(const char *code, const char *severity, const char *attribute, const Marketplace *market,
 				  const char *category, const char *format, ...) __attribute__((format(printf, 6, 7)));
 typedef enum AttributeUse
@@ -131,7 +129,6 @@ json_t *orders_place(const json_t *spec, char **problem);
 json_t *order_control(Order *order, const char *action, const json_t *spec, char **problem);
 void order_touch(Order *order);
 Order *order_new(Seller *seller, const Marketplace *market);
-void order_fill_buyer(Order *order);
 
 /* ---- order_feed.c, finances.c ---- */
 OrderItem *order_line(const Order *order, const char *id);

@@ -50,7 +50,7 @@ random_seed(uint64_t seed)
 	random_state = seed;
 }
 
-uint64_t
+static uint64_t
 random_next(void)
 {
 	uint64_t mixed = (random_state += UINT64_C(0x9E3779B97F4A7C15));
