@@ -71,8 +71,8 @@ create function amzmp._goes_out(account_id bigint, channel_id bigint, operation 
     select exists (
         select from amzmp.account a
          where a.account_id = _goes_out.account_id
-           and (a.active and a.state not in ('invalid', 'dropped')
-                or _goes_out.operation in ('exchangeAuthorizationCode', 'postWebhook', 'receiveMessage', 'deleteMessageBatch'))
+           and (a.active and a.state not in ('invalid', 'dropped') or _goes_out.operation in ('exchangeAuthorizationCode', 'postWebhook')
+                or a.active and a.state <> 'dropped' and _goes_out.operation in ('receiveMessage', 'deleteMessageBatch'))
            and (_goes_out.operation = 'postWebhook' or not exists (select from amzmp.hold h where h.account_id = a.account_id
                               and h.channel_id in (0, _goes_out.channel_id))));
     end;

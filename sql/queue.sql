@@ -126,7 +126,7 @@ create function amzmp._queue_url(account_id bigint) returns text
     where q.account_id = _queue_url.account_id;
 $$;
 
--- Read the queue, from a time on; a request that waits is brought forward, so that there is one.
+-- Read the queue, if there still is one, from a time on; a request that waits is brought forward, so that there is one.
 create function amzmp._read_queue(account_id bigint, not_before timestamptz) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
@@ -136,7 +136,7 @@ begin
      where r.account_id = _read_queue.account_id and r.operation = 'receiveMessage' and r.state = 'due';
     if found then
         perform amzmp._wake();
-    else
+    elsif exists (select from amzmp.queue q where q.account_id = _read_queue.account_id) then
         perform amzmp._enqueue(account_id, 'receiveMessage', '{}', null, '_handle_receive_message', '_render_queue', 10,
             not_before, 0, 'queue', null, null);
     end if;
