@@ -52,6 +52,8 @@ create table amzmp.shipment (
     shipped_at timestamptz not null,
     items jsonb not null,
     despite_cancellation boolean not null default false,
+    supply_source text,
+    direct_payment boolean not null default false,
     by_feed boolean not null default false,
     request_id bigint,
     feed_id bigint,
@@ -83,6 +85,8 @@ comment on column amzmp.shipment.shipping_method is 'The carrier''s service.';
 comment on column amzmp.shipment.shipped_at is 'When the package was handed over.';
 comment on column amzmp.shipment.items is 'What is in it: an array of objects with orderItemId and quantity.';
 comment on column amzmp.shipment.despite_cancellation is 'Is it to be sent although the buyer asks to cancel?';
+comment on column amzmp.shipment.supply_source is 'Amazon''s number of the place from which it was sent, for sellers with several.';
+comment on column amzmp.shipment.direct_payment is 'Does the carrier collect the money (cash on delivery, Japan only)?';
 comment on column amzmp.shipment.by_feed is 'Does it go by a feed and not by a call of its own?';
 comment on column amzmp.shipment.request_id is 'The request that tells Amazon.';
 comment on column amzmp.shipment.feed_id is 'The feed that told Amazon.';

@@ -239,7 +239,8 @@ end;
  * Note a package that was checked, and let it be sent. A corrected one replaces what waits.
  */
 create function amzmp._put_shipment(o amzmp.orders, reference text, carrier text, tracking text, shipped_at timestamptz,
-    contents jsonb, shipping_method text, force boolean, created_by name, source_id bigint, row_key text)
+    contents jsonb, shipping_method text, force boolean, created_by name, source_id bigint, row_key text,
+    supply_source text default null, direct_payment boolean default false)
     returns void
     language plpgsql
     volatile
@@ -253,11 +254,13 @@ declare
     s amzmp.shipment;
 begin
     insert into amzmp.shipment as x (account_id, amazon_order_id, package_reference, state, carrier, carrier_code, carrier_name,
-        tracking, shipping_method, shipped_at, items, despite_cancellation, by_feed, source_id, row_key, created_by)
+        tracking, shipping_method, shipped_at, items, despite_cancellation, supply_source, direct_payment, by_feed, source_id, row_key,
+        created_by)
     values (o.account_id, o.amazon_order_id, reference, 'queued', _put_shipment.carrier, coalesce(map.amazon_code, 'Other'),
         case when coalesce(map.amazon_code, 'Other') = 'Other' then coalesce(map.amazon_name, btrim(_put_shipment.carrier)) end,
         number, coalesce(_put_shipment.shipping_method, map.shipping_method), _put_shipment.shipped_at, contents,
-        force, number is null, _put_shipment.source_id, _put_shipment.row_key, _put_shipment.created_by)
+        force, _put_shipment.supply_source, _put_shipment.direct_payment, number is null, _put_shipment.source_id, _put_shipment.row_key,
+        _put_shipment.created_by)
     on conflict on constraint shipment_pkey do update
     set state = excluded.state,
         reason = null,
@@ -270,6 +273,8 @@ begin
         shipped_at = excluded.shipped_at,
         items = excluded.items,
         despite_cancellation = excluded.despite_cancellation,
+        supply_source = excluded.supply_source,
+        direct_payment = excluded.direct_payment,
         by_feed = excluded.by_feed,
         feed_id = null,
         created_by = excluded.created_by,
@@ -282,7 +287,7 @@ $$;
 
 create function amzmp._confirm_shipment(account text, amazon_order_id text, carrier text default null, tracking text default null,
     shipped_at timestamptz default null, items jsonb default null, package_reference text default null,
-    shipping_method text default null, force boolean default false)
+    shipping_method text default null, force boolean default false, supply_source text default null, direct_payment boolean default false)
     returns text
     language plpgsql
     volatile
@@ -305,6 +310,14 @@ begin
     obstacle := amzmp._shipping_obstacle(o, named, tracking, shipped, reference, old.package_reference is not null, force);
     if obstacle.message is not null then
         perform amzmp._fail(obstacle.state, obstacle.message, null, obstacle.hint);
+    elsif direct_payment and not exists (
+        select from amzmp.marketplace as m where (m.marketplace_id, m.country_code) = (o.marketplace_id, 'JP')
+    ) then
+        perform amzmp._fail('AZ202', format('order %s is not of Japan', o.amazon_order_id), 'Only there a carrier may collect the money.',
+            'Leave direct_payment out.');
+    elsif (direct_payment or supply_source is not null) and coalesce(btrim(tracking), '') = '' then
+        perform amzmp._fail('AZ202', 'the tracking number is missing', 'Without one the shipment goes by a feed, which cannot say supply_source nor direct_payment.',
+            'Give it, or leave those out.');
     end if;
     if items is not null or old.package_reference is null then
         package := amzmp._package_items(o.account_id, o.amazon_order_id, items, reference);
@@ -314,10 +327,10 @@ begin
         items := package.contents;
     end if;
     perform amzmp._put_shipment(o, reference, named, tracking, shipped, coalesce(items, old.items), shipping_method, force,
-        amzmp._caller(), null, null);
+        amzmp._caller(), null, null, coalesce(supply_source, old.supply_source), direct_payment or coalesce(old.direct_payment, false));
     return reference;
 end
 $$;
 
-select amzmp._expose('amzmp._confirm_shipment(text, text, text, text, timestamptz, jsonb, text, text, boolean)', 'amzmp_operator',
-    'Confirms a package to Amazon: everything that is open, or the items given as [{"orderItemId": …, "quantity": …}] or with "sku". Without a tracking number it goes by a feed; without a time it was shipped now. Returns the package''s number; the same number again corrects that package. Progress is in amzmp.shipment.');
+select amzmp._expose('amzmp._confirm_shipment(text, text, text, text, timestamptz, jsonb, text, text, boolean, text, boolean)', 'amzmp_operator',
+    'Confirms a package to Amazon: everything that is open, or the items given as [{"orderItemId": …, "quantity": …}] or with "sku". Without a tracking number it goes by a feed; without a time it was shipped now. Returns the package''s number; the same number again corrects that package. supply_source: Amazon''s number of the place from which it was sent; direct_payment: the carrier collects the money (Japan). Progress is in amzmp.shipment.');

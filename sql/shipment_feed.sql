@@ -59,6 +59,8 @@ begin
             on (o.account_id, o.amazon_order_id) = (_balance_shipments.account_id, split_part(w.subject, '/', 1))
         where (s.account_id, s.amazon_order_id, s.package_reference) = (o.account_id, o.amazon_order_id, split_part(w.subject, '/', 2))
             and s.state = 'queued'
+            and s.supply_source is null
+            and not s.direct_payment
             and o.channel_id <> 0
         returning w.request_id, o.channel_id
     ), removed as (

@@ -128,11 +128,11 @@ create function amzmp._render_confirm_shipment(claimed amzmp.request[])
     set search_path = pg_catalog, pg_temp
 as $$
     with wanted as materialized (
-        select r.request_id, r.params, o.marketplace_id, s.account_id, s.amazon_order_id, s.package_reference,
+        select r.request_id, r.params, o.marketplace_id, s.direct_payment, s.account_id, s.amazon_order_id, s.package_reference,
             case when b.reason is null then 'sent' when b.refused then 'refused' else 'held' end as state, b.reason,
             jsonb_strip_nulls(jsonb_build_object('packageReferenceId', s.package_reference, 'carrierCode', s.carrier_code,
                     'carrierName', s.carrier_name, 'shippingMethod', s.shipping_method, 'trackingNumber', s.tracking,
-                    'shipDate', amzmp._iso_time(s.shipped_at),
+                    'shipDate', amzmp._iso_time(s.shipped_at), 'shipFromSupplySourceId', s.supply_source,
                     'orderItems', s.items)) as package
         from unnest(claimed) as r
         join amzmp.shipment as s
@@ -148,7 +148,8 @@ as $$
         from wanted as w
         where (s.account_id, s.amazon_order_id, s.package_reference) = (w.account_id, w.amazon_order_id, w.package_reference)
     )
-    select w.request_id, w.params, jsonb_build_object('marketplaceId', w.marketplace_id, 'packageDetail', w.package)
+    select w.request_id, w.params, jsonb_strip_nulls(jsonb_build_object('marketplaceId', w.marketplace_id, 'codCollectionMethod',
+            case when w.direct_payment then 'DirectPayment' end, 'packageDetail', w.package))
     from wanted as w
     where w.state = 'sent'
 $$;

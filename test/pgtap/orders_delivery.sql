@@ -220,5 +220,18 @@ select answer(:account_id, 'getOrder', 200, jsonb_build_object('order', an_order
 select work(:account_id) \g /dev/null
 select is((select s.state from amzmp.shipment s where s.package_reference = '2'), 'confirmed', 'the order with our package in it settles it');
 
+-- From which place it was sent, and who collects the money.
+select arrives(:account_id, an_order('409-0000009-0000009', 'UNSHIPPED', 0, jsonb_build_array(item('91', 'MUG', 1, 0, 1)))) \g /dev/null
+select throws_ok($$select amzmp.confirm_shipment('orders', '409-0000009-0000009', 'Post', 'T9', direct_payment => true)$$, 'AZ202', null, 'money is collected by carriers in Japan alone');
+select amzmp.set('orders', 'require_tracking', 'false') \g /dev/null
+select throws_ok($$select amzmp.confirm_shipment('orders', '409-0000009-0000009', 'Post', supply_source => 'place-1')$$, 'AZ202', null, 'a feed cannot say where it comes from');
+select amzmp.confirm_shipment('orders', '409-0000009-0000009', 'Post', 'T9', supply_source => 'place-1') \g /dev/null
+update amzmp.orders set marketplace_id = 'A1VC38T7YXB528' where amazon_order_id = '409-0000009-0000009';
+select amzmp.confirm_shipment('orders', '409-0000009-0000009', 'Post', 'T9', package_reference => '1', direct_payment => true) \g /dev/null
+select read_again(:account_id, '409-0000009-0000009') \g /dev/null
+select results_eq(format($$select x.body -> 'codCollectionMethod', x.body #> '{packageDetail,shipFromSupplySourceId}'
+      from amzmp._render_confirm_shipment(array(select r from amzmp.request r where r.account_id = %s and r.subject = '409-0000009-0000009/1')) as x$$, :account_id),
+    $$values ('"DirectPayment"'::jsonb, '"place-1"'::jsonb)$$, 'both are told, and a correction keeps what it does not name');
+
 select * from finish();
 rollback;
