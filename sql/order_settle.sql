@@ -258,6 +258,10 @@ begin
               from unnest(fresh) as f where f.shop_sku is not null and f.claimed <> 0
             union all
             select c.* from amzmp._note_claims(acc, order_ids) as c) as n;
+    if skus is not null and linked is not null then
+        -- both at once: another runner may settle orders of the same SKUs
+        perform amzmp._lock_skus(acc, skus || linked || array(select b.sibling from amzmp._stock_siblings(acc, skus) as b));
+    end if;
     if skus is not null then
         perform amzmp._stock_moved(acc, skus, quantities, times);
     end if;

@@ -233,9 +233,11 @@ create function amzmp._stock_moved(account_id bigint, skus text[], quantities in
 as $$
 #variable_conflict use_column
 declare
+    siblings constant text[] := array(select distinct b.sibling from amzmp._stock_siblings(account_id, skus) as b);
     given_back text[];
 begin
-    perform amzmp._lock_skus(account_id, skus);
+    -- those that are computed anew, too: whoever sells a sibling at the same time begins with that
+    perform amzmp._lock_skus(account_id, skus || siblings);
     update amzmp.inventory as i
     set desired_quantity = greatest(0, i.desired_quantity - m.quantity),
         desired_quantity_at = now(),
@@ -269,7 +271,7 @@ begin
         from unnest(skus, quantities) as u (sku, quantity)
         where u.quantity < 0
         union
-        select b.sibling from amzmp._stock_siblings(_stock_moved.account_id, skus) as b
+        select b.sibling from unnest(siblings) as b (sibling)
     );
     if given_back <> '{}' then
         perform amzmp._recompute(account_id, given_back, jsonb_build_object('reason', 'units held or given back by an order'));

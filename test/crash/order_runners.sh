@@ -97,5 +97,25 @@ is "$(sql "select status from amzmp.orders where amazon_order_id = '$order'")" U
 
 sql_becomes 10 "select count(*) from pg_stat_activity where backend_type = 'amzmp runner' and state <> 'idle'" 0
 is "$(sql 'select count(*) from amzmp._work() where due_at <= now()')" 0 'and then nobody has anything to do'
+
+# Two offers of one stock, sold by two processes at once: each computes the other anew, and both lock them in one order.
+sql "insert into amzmp.source (account_id, source_id, run_as, relation, expressions, fields, sku_type, state)
+		select account_id, 1000, 'postgres', 'pg_class', '{\"sku\": \"relname\"}', 'sku', 'text', 'held' from amzmp.account" \
+	"insert into amzmp.source_value (account_id, source_id, name, expression) select account_id, 1000, 'stock_group', 'x' from amzmp.account" \
+	"insert into amzmp.product (account_id, source_id, sku, quantity, extra)
+		select account_id, 1000, sku, 100, '{\"stock_group\": \"tea\"}' from amzmp.account, unnest('{TEA,TEA-USED}'::text[]) sku" \
+	"insert into amzmp.inventory (account_id, sku, desired_quantity) select account_id, sku, 100 from amzmp.account, unnest('{TEA,TEA-USED}'::text[]) sku"
+hold "select from amzmp.inventory where sku = 'TEA-USED' for update"
+sold=()
+for sku in TEA-USED TEA; do
+	sql "select amzmp._stock_moved(account_id, '{$sku}', '{1}', array[now()]) from amzmp.account" >/dev/null 2>"$RUN/${CLUSTER_PREFIX}$sku.error" &
+	sold+=($!)
+	sql_becomes 10 "select count(*) from pg_stat_activity where query like '%_stock_moved%' and wait_event_type = 'Lock'" ${#sold[@]}
+done
+release
+status=0
+wait "${sold[0]}" && wait "${sold[1]}" || status=1
+ok $status 'neither waits for the other for ever'
+[ $status = 0 ] || diag "$(cat "$RUN/${CLUSTER_PREFIX}"TEA*.error)"
 is "$(control GET violations | grep -o '"count": *[0-9]*' | grep -o '[0-9]*')" 0 'nothing that Amazon would not take was sent'
 finish
