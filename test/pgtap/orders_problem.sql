@@ -48,6 +48,16 @@ select is_empty('select * from amzmp.order_problem where remedy is null', 'and w
 select matches(remedy, '^Map the code.*redeliver', 'what the error''s name means, where the shop''s function gave one')
   from amzmp.order_problem where state = 'quarantined';
 
+set local role orders_shop;
+select results_eq('select count(*) from amzmp.order_problem', array[6::bigint], 'every reader may see it');
+select lives_ok('select * from amzmp.service_method, amzmp.cancelled_line', 'and what else there is to be read about orders');
+reset role;
+select amzmp.create_account('orders_other', 'EU', 'orders_app', 'A2SELLER', 'mock', 'http://127.0.0.1:9'), amzmp.limit_role('orders_shop', '{orders_other}') \g /dev/null
+set local role orders_shop;
+select is_empty('select * from amzmp.order_problem', 'of the accounts that he may see');
+reset role;
+select amzmp.limit_role('orders_shop', null) \g /dev/null
+
 set local orders_test.open = 'yes';
 select amzmp.link_item('orders', 'NOBODY', 'MUG'), amzmp.redeliver('orders_DE'),
     amzmp.redeliver('orders_DE', '{902-0000001-0000001,903-0000001-0000001}') \g /dev/null
