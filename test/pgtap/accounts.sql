@@ -97,8 +97,8 @@ select lives_ok($$select amzmp.create_channel('c_DE', 'eu', 'DE')$$, 'its name a
 select is((select count(*)::integer from amzmp.channel where marketplace_id = 'A1PA6795UKMFR9'), 1, 'and it is the same again');
 select amzmp.set_queue('eu', 'arn:aws:sqs:eu-west-1:123456789012:q', access_key_id => 'AK', secret_access_key => 'SK'), amzmp.subscribe('eu') \g /dev/null
 select amzmp.drop_account('eu') \g /dev/null
-select is((select count(*) from amzmp.queue) + (select count(*) from amzmp.subscription) + (select count(*) from amzmp.destination), 0::bigint,
-    'a dropped account reads no queue, and its keys are gone');
+select is((select count(*) from amzmp.queue) + (select count(*) from amzmp.subscription) + (select count(*) from amzmp.destination),
+    0::bigint, 'a dropped account reads no queue, and its keys are gone');
 select is_empty($$select from amzmp.account where name = 'eu' and (refresh_token is not null or active or state <> 'dropped')$$, 'a dropped account has no credentials');
 select set_eq(format('select flow from amzmp.account_flow where account_id = %s and enabled', :account_id),
     array['housekeeping', 'purge_personal_data'], 'no flows but those that rid it of what has to go');

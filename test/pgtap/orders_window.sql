@@ -107,7 +107,8 @@ select is(asked(), '7:t6', 'once');
 /* ---- a page cannot be applied ---- */
 
 alter function amzmp._count_page(amzmp.order_cursor, amzmp.request, amzmp.order_page) rename to _count_page_as_ever;
-create function amzmp._count_page(current amzmp.order_cursor, asked amzmp.request, page amzmp.order_page) returns void language plpgsql as $$
+create function amzmp._count_page(current amzmp.order_cursor, asked amzmp.request, page amzmp.order_page) returns void
+    language plpgsql as $$
 begin
     if amzmp._page_number(asked) = current_setting('test.bad_page')::integer then
         raise exception 'not this page';
