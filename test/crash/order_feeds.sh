@@ -251,6 +251,19 @@ becomes "select string_agg(package_reference || state || jsonb_array_length(item
 	'1confirmed2true' 'a column may say what is one package'
 seller "select amzmp.detach_source('shop', 'shop.box')" >/dev/null
 
+# a shop that has it all in its table of orders: the state "order sent" confirms
+seller "alter table shop.sale add state text, add label text" \
+	"select amzmp.attach_shipments('shop', 'shop.sale', order_number => 'amazon_order_id', carrier => '''DHL''', tracking => 'label', shipped_at => null,
+	 filter => 'state = ''order sent''')" >/dev/null
+inplace=$(place '{"items": [{"sku": "S-19", "quantity": 2}]}')
+becomes "select import_state from amzmp.orders where amazon_order_id = '$inplace'" delivered 'an order in the shop''s table'
+seller "update shop.sale set label = 'L-1' where amazon_order_id = '$inplace'"
+sql "call amzmp.wait('60 s')"
+is "$(sql "select count(*) from amzmp.shipment where amazon_order_id = '$inplace'")" 0 'is not shipped by a label alone'
+seller "update shop.sale set state = 'order sent' where amazon_order_id = '$inplace'"
+becomes "select state || ' ' || tracking from amzmp.shipment where amazon_order_id = '$inplace'" 'confirmed L-1' 'but by its state'
+seller "select amzmp.detach_source('shop', 'shop.sale')" >/dev/null
+
 twin=$(place '{"items": [{"sku": "S-18", "quantity": 1}]}')
 other=$(place '{"items": [{"sku": "S-18", "quantity": 1}]}')
 becomes "select count(*) from amzmp.orders where amazon_order_id in ('$twin', '$other') and import_state = 'delivered'" 2 'two orders'
