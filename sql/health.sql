@@ -104,6 +104,7 @@ begin
     return query select * from amzmp._report_health();
     return query select * from amzmp._alarm_health();
     return query select * from amzmp._address_health();
+    return query select * from amzmp._order_health();
     return query select * from amzmp._personal_health();
     return query select * from amzmp._role_health();
     return query select * from amzmp._reservation_health();

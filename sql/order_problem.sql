@@ -72,3 +72,42 @@ comment on column amzmp.order_problem.ship_by is 'Latest time to ship.';
 comment on column amzmp.order_problem.grand_total is 'What the buyer pays.';
 comment on column amzmp.order_problem.currency is 'Its currency.';
 comment on column amzmp.order_problem.account_id is 'The account''s id.';
+
+-- Inner, for health(): orders, shipments and buyers that wait for somebody, by account. Counted by the indexes of what is open.
+create function amzmp._order_health()
+    returns table (check_name text, state text, detail text, remedy text)
+    language sql
+    stable
+    parallel restricted
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    with waiting as (
+        select o.account_id, 'orders' as kind, o.import_state as what, count(*) as n
+        from amzmp.orders as o
+        where o.import_state in ('held_unknown_item', 'held_short_stock', 'held_disabled_item', 'quarantined')
+            and o.status is distinct from 'CANCELLED'
+        group by o.account_id, o.import_state
+        union all
+        select s.account_id, 'shipments', s.state, count(*)
+        from amzmp.shipment as s
+        where s.state in ('held', 'refused')
+        group by s.account_id, s.state
+        union all
+        select r.account_id, 'shipments', 'rows held', count(*)
+        from amzmp.shipment_row as r
+        where r.state = 'held'
+        group by r.account_id
+        union all
+        select c.account_id, 'cancellations', 'asked for by the buyer', count(*)
+        from amzmp.cancellation as c
+        where c.state = 'requested'
+        group by c.account_id
+    )
+    select w.kind || ' ' || n.name, 'warning', string_agg(format('%s %s', w.n, w.what), ', ' order by w.what),
+        format('select * from amzmp.%s where account = %L;',
+            case w.kind when 'orders' then 'order_problem' when 'shipments' then 'shipment_problem' else 'cancellation_request' end, n.name)
+    from waiting as w
+    join amzmp._names() as n on (n.account_id, n.channel_id) = (w.account_id, 0)
+    group by w.kind, n.name
+    order by 1;
+end;

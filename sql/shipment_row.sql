@@ -35,6 +35,7 @@ create table amzmp.shipment_row (
 
 create index shipment_row_order on amzmp.shipment_row (order_reference, account_id);
 create index shipment_row_waiting on amzmp.shipment_row (order_reference, account_id) where state in ('held', 'foreign');
+create index shipment_row_held on amzmp.shipment_row (account_id) where state = 'held';
 create index shipment_row_open on amzmp.shipment_row (account_id) where state in ('held', 'foreign');
 
 comment on table amzmp.shipment_row is 'Rows of the shop''s attached shipment tables as they were last read.';

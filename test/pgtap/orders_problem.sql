@@ -48,6 +48,9 @@ select is_empty('select * from amzmp.order_problem where remedy is null', 'and w
 select matches(remedy, '^Map the code.*redeliver', 'what the error''s name means, where the shop''s function gave one')
   from amzmp.order_problem where state = 'quarantined';
 
+select results_eq($$select state, detail, remedy from amzmp.health() where check_name = 'orders orders'$$,
+    $$values ('warning', '1 held_disabled_item, 1 held_short_stock, 1 held_unknown_item, 1 quarantined', 'select * from amzmp.order_problem where account = ''orders'';')$$,
+    'health() tells');
 set local role orders_shop;
 select results_eq('select count(*) from amzmp.order_problem', array[6::bigint], 'every reader may see it');
 select lives_ok('select * from amzmp.service_method, amzmp.cancelled_line', 'and what else there is to be read about orders');
@@ -63,6 +66,15 @@ select amzmp.link_item('orders', 'NOBODY', 'MUG'), amzmp.redeliver('orders_DE'),
     amzmp.redeliver('orders_DE', '{902-0000001-0000001,903-0000001-0000001}') \g /dev/null
 select work(:account_id) \g /dev/null
 select results_eq('select state from amzmp.order_problem order by 1', array['not_followed_up', 'totals_differ'], 'what goes on leaves the list');
+select is_empty($$select * from amzmp.health() where check_name = 'orders orders'$$, 'and health() is content');
+
+-- a package that waits, and a buyer who asks
+select today('908-0000001-0000001', 'MUG', '{"orderItems": [{"orderItemId": "908", "quantityOrdered": 1, "product": {"sellerSku": "MUG"},
+    "cancellation": {"cancellationRequest": {"requester": "BUYER", "cancelReason": "Wrong colour"}}}]}') \g /dev/null
+insert into amzmp.shipment (account_id, amazon_order_id, package_reference, state, carrier, carrier_code, tracking, shipped_at, items, created_by)
+select o.account_id, o.amazon_order_id, '1', 'held', 'DHL', 'DHL', 'T', now(), '[]', 'shop' from amzmp.orders o where o.amazon_order_id like '908%';
+select results_eq($$select check_name, detail from amzmp.health() where check_name ~ '^(shipments|cancellations) ' order by 1$$,
+    $$values ('cancellations orders', '1 asked for by the buyer'), ('shipments orders', '1 held')$$, 'it tells of packages and of buyers that wait, too');
 
 select * from finish();
 rollback;
