@@ -71,7 +71,8 @@ select is_empty($$select * from amzmp.health() where check_name = 'orders orders
 -- a package that waits, and a buyer who asks
 select today('908-0000001-0000001', 'MUG', '{"orderItems": [{"orderItemId": "908", "quantityOrdered": 1, "product": {"sellerSku": "MUG"},
     "cancellation": {"cancellationRequest": {"requester": "BUYER", "cancelReason": "Wrong colour"}}}]}') \g /dev/null
-insert into amzmp.shipment (account_id, amazon_order_id, package_reference, state, carrier, carrier_code, tracking, shipped_at, items, created_by)
+insert into amzmp.shipment (account_id, amazon_order_id, package_reference, state, carrier, carrier_code, tracking, shipped_at, items,
+    created_by)
 select o.account_id, o.amazon_order_id, '1', 'held', 'DHL', 'DHL', 'T', now(), '[]', 'shop' from amzmp.orders o where o.amazon_order_id like '908%';
 select results_eq($$select check_name, detail from amzmp.health() where check_name ~ '^(shipments|cancellations) ' order by 1$$,
     $$values ('cancellations orders', '1 asked for by the buyer'), ('shipments orders', '1 held')$$, 'it tells of packages and of buyers that wait, too');
