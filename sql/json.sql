@@ -7,10 +7,6 @@
 create function amzmp._time(value text) returns timestamptz
     language c immutable strict parallel safe as 'MODULE_PATHNAME', 'amzmp_json_time';
 
--- The amount of an object with amount and currencyCode.
-create function amzmp._money(value jsonb) returns numeric
-    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'amzmp_json_amount';
-
 -- A number that counts things.
 create function amzmp._count(value jsonb) returns integer
     language c immutable strict parallel safe as 'MODULE_PATHNAME', 'amzmp_json_count';

@@ -40,8 +40,6 @@
 #define MAX_RESPONSE       (16 * 1024 * 1024)
 #define SECRETS_LOG_MS     60000
 
-#define PATH(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 typedef struct Exchange
 {
 	bool renews_token;
@@ -115,9 +113,9 @@ build_code_exchange(const Lane *lane, const OutboxItem *item, HttpRequest *reque
 
 	if (doc == NULL)
 		elog(ERROR, "a consent was rendered as something else than JSON");
-	lwa_build_request(LWA_AUTHORIZATION_CODE, lane->endpoint, json_doc_text(doc, PATH("client_id")),
-					  json_doc_text(doc, PATH("client_secret")), json_doc_text(doc, PATH("code")),
-					  json_doc_text(doc, PATH("redirect_uri")), request);
+	lwa_build_request(LWA_AUTHORIZATION_CODE, lane->endpoint, json_doc_text(doc, JSON_PATH("client_id")),
+					  json_doc_text(doc, JSON_PATH("client_secret")), json_doc_text(doc, JSON_PATH("code")),
+					  json_doc_text(doc, JSON_PATH("redirect_uri")), request);
 	json_doc_free(doc);
 	explicit_bzero(item->body, strlen(item->body));
 }

@@ -45,7 +45,6 @@
 PG_FUNCTION_INFO_V1(amzmp_json_rows);
 PG_FUNCTION_INFO_V1(amzmp_json_member_rows);
 PG_FUNCTION_INFO_V1(amzmp_json_time);
-PG_FUNCTION_INFO_V1(amzmp_json_amount);
 PG_FUNCTION_INFO_V1(amzmp_json_count);
 
 typedef struct Word
@@ -493,21 +492,6 @@ jsonb_scalar_text(JsonbValue *value, Word *word)
 	else
 		return false;
 	return true;
-}
-
-/* The member "amount" of an object. */
-Datum
-amzmp_json_amount(PG_FUNCTION_ARGS)
-{
-	Jsonb *document = PG_GETARG_JSONB_P(0);
-	JsonbValue member;
-	Word word;
-	Datum result;
-
-	if (!JB_ROOT_IS_OBJECT(document) || getKeyJsonValueFromContainer(&document->root, "amount", 6, &member) == NULL ||
-		!jsonb_scalar_text(&member, &word) || !word_as_amount(word, &result))
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
 }
 
 /* A number, or a string of digits. */

@@ -111,15 +111,6 @@ runner_ensure(Oid role)
 }
 
 static void
-run(const char *sql, int nargs, Oid *argtypes, Datum *values)
-{
-	int code = SPI_execute_with_args(sql, nargs, argtypes, values, NULL, false, 0);
-
-	if (code < 0)
-		elog(ERROR, "\"%s\": %s", sql, SPI_result_code_string(code));
-}
-
-static void
 read_statements(Task *task, Datum array)
 {
 	Datum *elements;
@@ -159,7 +150,7 @@ claim(void *arg)
 	task->gone = !OidIsValid(get_relname_relid("task", get_namespace_oid("amzmp", true)));
 	if (task->gone)
 		return;
-	run(claiming(task), 0, NULL, NULL);
+	worker_execute(claiming(task), 0, NULL, NULL, NULL);
 	task->found = SPI_processed == 1;
 	if (!task->found)
 		return;
@@ -179,7 +170,7 @@ run_limited(const char *statement)
 {
 	if (StatementTimeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
-	run(statement, 0, NULL, NULL);
+	worker_execute(statement, 0, NULL, NULL, NULL);
 	if (get_timeout_active(STATEMENT_TIMEOUT))
 		disable_timeout(STATEMENT_TIMEOUT, false);
 }
@@ -193,7 +184,8 @@ perform(void *arg)
 
 	for (int i = 0; i < task->statement_count; i++)
 		run_limited(task->statements[i]);
-	run(task->own ? "select amzmp._finish_task($1, $2)" : "select amzmp.finish_task($1, $2)", 2, types, values);
+	worker_execute(task->own ? "select amzmp._finish_task($1, $2)" : "select amzmp.finish_task($1, $2)", 2, types,
+				   values, NULL);
 }
 
 static void
@@ -205,7 +197,8 @@ record_failure(void *arg)
 					   CStringGetTextDatum(unpack_sql_state(task->error->sqlerrcode)),
 					   CStringGetTextDatum(task->error->message)};
 
-	run(task->own ? "select amzmp._fail_task($1, $2, $3, $4)" : "select amzmp.fail_task($1, $2, $3, $4)", 4, types, values);
+	worker_execute(task->own ? "select amzmp._fail_task($1, $2, $3, $4)" : "select amzmp.fail_task($1, $2, $3, $4)", 4,
+				   types, values, NULL);
 }
 
 /* Perform one task. False when there was none, or when our own bookkeeping failed (then the runner pauses). */
