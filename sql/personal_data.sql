@@ -4,7 +4,7 @@
  *	  auditor asks, personal_data().
  *
  *	 place                    goes
- *	 order_buyer              personal_data_retention after the delivery (_personal_until)
+ *	 order_buyer              personal_data_retention after the delivery (_personal_until), in the night before
  *	 parked_order             with its import, or as old as that if it never is
  *	 task (handler)           when the user's handler has taken the answer, or as old as personal_data_retention
  *	 document of a report     a day after a handler took it; else when the oldest order in it may be past its time
@@ -23,6 +23,16 @@ create function amzmp._personal_until(o amzmp.orders, retention interval)
     parallel safe
 begin atomic
     select case when o.status = 'CANCELLED' then o.last_updated_at else coalesce(o.arrived_at, o.deliver_by, o.last_updated_at) end + retention;
+end;
+
+-- By how much the flow, which runs once a day, is ahead of what is past its time: or it would be kept for up to a day longer than it may.
+create function amzmp._purge_ahead(retention interval)
+    returns interval
+    language sql
+    immutable
+    parallel safe
+begin atomic
+    select least(interval '1 day', retention);
 end;
 
 /* ---- kept bodies ---- */
@@ -72,7 +82,7 @@ create function amzmp._report_until(r amzmp.report, retention interval)
 as $$
     select case
             when (amzmp._report_type(r.type)).handler is not null then r.ended_at + interval '1 day'
-            else greatest(r.ended_at + interval '1 day', coalesce(r.data_start, r.ended_at) + retention)
+            else greatest(r.ended_at + interval '1 day', coalesce(r.data_start, r.ended_at) + retention - amzmp._purge_ahead(retention))
         end
 $$;
 
@@ -143,7 +153,7 @@ begin
         where b.account_id = acc
             and o.account_id = acc
             and o.amazon_order_id = b.amazon_order_id
-            and amzmp._personal_until(o, retention) < clock
+            and amzmp._personal_until(o, retention) < clock + amzmp._purge_ahead(retention)
         returning b.amazon_order_id
     ), marked as (
         update amzmp.orders as o
@@ -175,8 +185,8 @@ begin
     with removed as (
         delete from amzmp.parked_order as p
         where p.account_id = acc
-            and p.last_updated_at < clock - retention
-            and (p.failed_at is not null or p.parked_at < now() - retention)
+            and p.last_updated_at < clock - retention + amzmp._purge_ahead(retention)
+            and (p.failed_at is not null or p.parked_at < now() - retention + amzmp._purge_ahead(retention))
         returning p.amazon_order_id
     )
     select coalesce(array_agg(r.amazon_order_id), '{}') into purged from removed as r;
@@ -230,7 +240,7 @@ begin
     delete from amzmp.task as t
     where t.account_id = _flow_purge_personal_data.account_id
         and t.kind = 'handler'
-        and t.created_at < now() - retention;
+        and t.created_at < now() - retention + amzmp._purge_ahead(retention);
     -- orders that were purged before and that somebody asked for once more are among them
     perform amzmp._forget_bodies(account_id, array(
             select l.subject
@@ -297,9 +307,8 @@ declare
     retention constant interval := amzmp._setting_interval(acc, 0, 'personal_data_retention');
     clock constant timestamptz := amzmp._now(acc);
 begin
-    -- the flow comes once a day
     return query
-    select 'orders', count(*), count(*) filter (where x.until < clock - interval '1 day'), min(x.until) - retention
+    select 'orders', count(*), count(*) filter (where x.until < clock), min(x.until) - retention
     from (
         select amzmp._personal_until(o, retention) as until
         from amzmp.order_buyer as b
@@ -309,8 +318,8 @@ begin
     union all
     select 'orders that are not imported', count(*),
         count(*) filter (
-            where p.last_updated_at < clock - retention - interval '1 day'
-                and (p.failed_at is not null or p.parked_at < now() - retention - interval '1 day')
+            where p.last_updated_at < clock - retention
+                and (p.failed_at is not null or p.parked_at < now() - retention)
         ),
         min(p.parked_at)
     from amzmp.parked_order as p
@@ -320,7 +329,7 @@ begin
     from amzmp.answer as a
     where a.account_id = acc
     union all
-    select 'answers that no handler has taken', count(*), count(*) filter (where t.created_at < now() - retention - interval '1 day'),
+    select 'answers that no handler has taken', count(*), count(*) filter (where t.created_at < now() - retention),
         min(t.created_at)
     from amzmp.task as t
     where t.account_id = acc

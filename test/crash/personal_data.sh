@@ -155,10 +155,11 @@ is "$(sql "select string_agg(place || ' ' || held || ' ' || overdue, ', ' order 
 # Its time is over, of all but one order.
 sql "update amzmp.orders set arrived_at = now() - interval '32 days' where amazon_order_id = '$order'" \
 	"update amzmp.orders set last_updated_at = now() - interval '32 days' where amazon_order_id = '$cancelled'" \
-	"update amzmp.orders set deliver_by = now() - interval '32 days' where amazon_order_id = '$undelivered'" \
+	"update amzmp.orders set deliver_by = now() - interval '29 days 12 hours' where amazon_order_id = '$undelivered'" \
+	"update amzmp.orders set arrived_at = now() - interval '28 days' where amazon_order_id = '$recent'" \
 	"update amzmp.report set data_start = now() - interval '32 days', ended_at = now() - interval '3 days'" \
 	"update amzmp.task set created_at = now() - interval '32 days' where kind = 'handler'" >/dev/null
-is "$(sql "select string_agg(place || ' ' || overdue, ', ' order by place) from amzmp.personal_data('shop') where overdue > 0")" 'answers that no handler has taken 1, orders 3, reports 1' \
+is "$(sql "select string_agg(place || ' ' || overdue, ', ' order by place) from amzmp.personal_data('shop') where overdue > 0")" 'answers that no handler has taken 1, orders 2, reports 1' \
 	'what should be gone is counted'
 sql "select amzmp._drop_documents(account_id, array_agg(document_id)) from amzmp.document where content_type = 'application/pdf' group by account_id" \
 	"update amzmp.parked_order set last_updated_at = now() - interval '32 days', parked_at = now() - interval '32 days'" >/dev/null
@@ -166,7 +167,7 @@ sql "update amzmp.account set state = 'invalid', active = false" "select amzmp.m
 sql_becomes 30 "select count(*) from amzmp.flow_run where flow = 'purge_personal_data' and state = 'done'" 1
 pass 'an account that is switched off, and that Amazon refuses, is purged too'
 sql "update amzmp.account set state = 'valid', active = true" >/dev/null
-is "$(sql "select count(*) from amzmp.orders where personal_purged_at is not null")" 3 'after its time it is purged: delivered, cancelled, never delivered'
+is "$(sql "select count(*) from amzmp.orders where personal_purged_at is not null")" 3 'in time it is purged, delivered, cancelled or never delivered: what would be late before the next night, too'
 is "$(found 'Kanariengasse (7|8|9)')" nowhere 'and nothing of it is left, sealed or not'
 is "$(found 'Canaria')" 'order_buyer.raw sealed, order_buyer.sealed sealed' 'but that of the order whose time has not come'
 is "$(sql "select sum(overdue) from amzmp.personal_data('shop')")" 0 'personal_data() says the same'

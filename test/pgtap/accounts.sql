@@ -95,7 +95,8 @@ select amzmp.drop_channel('c_DE') \g /dev/null
 select throws_ok($$select amzmp.activate('c_DE')$$, 'AZ201', null, 'a dropped channel is unknown');
 select lives_ok($$select amzmp.create_channel('c_DE', 'eu', 'DE')$$, 'its name and marketplace are free');
 select is((select count(*)::integer from amzmp.channel where marketplace_id = 'A1PA6795UKMFR9'), 1, 'and it is the same again');
-select amzmp.set_queue('eu', 'arn:aws:sqs:eu-west-1:123456789012:q', access_key_id => 'AK', secret_access_key => 'SK'), amzmp.subscribe('eu') \g /dev/null
+select amzmp.set_queue('eu', 'arn:aws:sqs:eu-west-1:123456789012:q', access_key_id => 'AK', secret_access_key => 'SK') \g /dev/null
+select amzmp.subscribe('eu') \g /dev/null
 select amzmp.drop_account('eu') \g /dev/null
 select is((select count(*) from amzmp.queue) + (select count(*) from amzmp.subscription) + (select count(*) from amzmp.destination),
     0::bigint, 'a dropped account reads no queue, and its keys are gone');
