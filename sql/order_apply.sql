@@ -134,9 +134,9 @@ create function amzmp._import_parked(account_id bigint, order_ids text[]) return
 #variable_conflict use_column
 declare
     acc alias for $1;
+    locked constant text[] := amzmp._lock_orders(acc, order_ids);
     arrived amzmp.arrived_order[];
 begin
-    perform amzmp._lock_orders(acc, order_ids);
     with taken as (
         delete from amzmp.parked_order p
          using (select x.place
@@ -151,7 +151,7 @@ begin
       into arrived
       from taken t
       cross join lateral amzmp._read_orders(amzmp._open(t.sealed, 'order', acc || '/' || t.amazon_order_id), '', t.complete) as a;
-    return amzmp._write_orders(acc, arrived);
+    return amzmp._write_orders(acc, arrived, locked);
 end
 $$;
 

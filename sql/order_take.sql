@@ -112,8 +112,7 @@ begin
         return false;
     end if;
     begin
-        perform amzmp._lock_orders(acc, ids);
-        perform amzmp._settle_orders(acc, ids, false, amzmp._write_orders(acc, wanted));
+        perform amzmp._settle_orders(acc, ids, false, amzmp._write_orders(acc, wanted, amzmp._lock_orders(acc, ids)));
     exception
         -- whatever it is, it comes again when they are imported one by one, and is told of the order that has it
         when others then

@@ -98,10 +98,10 @@ create function amzmp._personal_part(buyer jsonb, recipient jsonb, tax_registrat
  * Returns the lines of new orders, of which _settle_orders need not look up what is known.
  *
  * A set a call, in one statement, whose lookups leave the planner no choice (see order_settle.sql). The caller has locked
- * the orders that are there, so that their rows stay as the statement finds them; an order that another process writes at
- * the same time for the first time is a unique_violation, and the caller begins anew.
+ * the orders that are there, so that their rows stay as the statement finds them; one that another process has written since,
+ * or writes at the same time, is a unique_violation, and the caller begins anew.
  */
-create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[]) returns amzmp.new_order_line[]
+create function amzmp._write_orders(account_id bigint, orders amzmp.arrived_order[], locked text[]) returns amzmp.new_order_line[]
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
     set enable_material = off set jit = off
@@ -135,7 +135,8 @@ begin
           left join channel l on l.marketplace_id is not distinct from a.marketplace_id
           left join lateral (
                 select x.ctid as place, x.order_number, x.last_updated_at, x.personal_purged_at from amzmp.orders x
-                 where x.account_id = acc and x.amazon_order_id = a.amazon_order_id offset 0) as o on true
+                 where x.account_id = acc and x.amazon_order_id = a.amazon_order_id and x.amazon_order_id = any (locked)
+                offset 0) as o on true
          where o.place is null or a.last_updated_at >= o.last_updated_at
     ), taken as materialized (
         -- a number that another order has, or that comes twice, gives way to Amazon's

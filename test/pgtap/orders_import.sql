@@ -300,5 +300,9 @@ select work(:account_id) \g /dev/null
 select results_eq($$select amazon_order_id, order_item_id, quantity from amzmp.movement where amazon_order_id ~ '^32[01]-' order by 1$$,
     $$values ('320-0000001-0000001', '201', -1), ('321-0000001-0000001', '201', -2)$$, 'two orders may give a line the same number');
 
+select throws_ok(format($$select amzmp._write_orders(%s, array(
+        select o from amzmp._read_orders(an_order('320-0000001-0000001', 'SHIPPED', 2, '[]')::text, '', true) as o), '{}')$$, :account_id),
+    '23505', null, 'an order that is there, and was not when orders were locked, is not written past its lock');
+
 select * from finish();
 rollback;
