@@ -106,7 +106,7 @@ begin
            (a.request).channel_id, (a.request).params, (a.request).cause, a.error_code, a.error_message,
            a.amazon_request_id, (a.request).sent_body,
            case when (a.request).operation = any (kept)
-                then amzmp._seal_body(amzmp._page_text(a), 'answer_body', (a.request).account_id, (a.request).request_id) end,
+                then amzmp._seal_body(amzmp._kept_text(a), 'answer_body', (a.request).account_id, (a.request).request_id) end,
            (a.request).created_at, a.answered_at
       from unnest(answers) a
      -- a queue is read all day long; what came of it is in its row
@@ -227,6 +227,18 @@ begin
         select amzmp._open(x.body, 'answer', x.account_id || '/' || x.request_id)
           from amzmp.answer x
          where x.account_id = (answer.request).account_id and x.request_id = (answer.request).request_id));
+end
+$$;
+
+-- Inner: the body of an answer, to be kept; null where it does not open, which must not keep the answer from ending.
+create function amzmp._kept_text(answer amzmp.answer_row) returns text
+    language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    return amzmp._page_text(answer);
+exception
+    when others then
+        return null;
 end
 $$;
 

@@ -173,6 +173,17 @@ select results_eq('table window_now', $$values (false, 2, 2, '2026-03-01 12:00Z'
 select is(got(), '10 11 20 21', 'with all that it read');
 select is(count(*), 0::bigint, 'nothing is left') from amzmp.request where operation = 'searchOrders';
 
+/* ---- a page that was altered, while bodies are kept ---- */
+
+select amzmp.set('orders', 'keep_bodies', 'true') \g /dev/null
+select amzmp._flow_get_orders(:account_id, 0, 6) \g /dev/null
+select arrives_page(1) \g /dev/null
+update amzmp.answer as x set body = set_byte(x.body, length(x.body) - 1, get_byte(x.body, length(x.body) - 1) # 1);
+select apply_page(1) \g /dev/null
+select results_eq('select outcome, answer_body is null from amzmp.request_log order by finished_at desc limit 1', $$values ('handler_failed', true)$$,
+    'ends all the same');
+select is(window_open, false, 'and its window with it') from window_now;
+
 /* ---- answers of other kinds ---- */
 
 insert into amzmp.request (account_id, operation, state, handler, subject_kind, subject)
