@@ -544,7 +544,7 @@ create function amzmp._distrust(reader bigint) returns void
                                  where q.account_id = reader));
 $$;
 
--- Inner: were orders polled so lately that, with notifications that are believed, this poll can be left out?
+-- Inner: were orders polled so lately, and not in vain, that, with notifications that are believed, this poll can be left out?
 create function amzmp._orders_rest(account_id bigint) returns boolean
     language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
     as $$
@@ -553,7 +553,7 @@ begin
         select from amzmp.subscription s
         join amzmp.order_cursor c on c.account_id = s.account_id
         where s.account_id = _orders_rest.account_id and s.type = 'ORDER_CHANGE' and s.trusted and s.state = 'active'
-          and c.watermark is not null
+          and c.watermark >= coalesce(c.window_end, c.window_started_at - interval '2 minutes')
           and amzmp._now(s.account_id) < c.window_started_at + amzmp._setting_interval(s.account_id, 0, 'order_poll_rest') - interval '30 s');
 end
 $$;

@@ -226,6 +226,9 @@ update amzmp.account_flow set enabled = true where account_id = :account_id and 
 update amzmp.account set active = true, state = 'valid' where account_id = :account_id;
 delete from amzmp.task where kind = 'flow';
 select is((select count(*) from amzmp._flow_places('get_orders', array[:account_id]::bigint[])), 0::bigint, 'then orders are polled more seldom');
+update amzmp.order_cursor c set watermark = c.watermark - interval '1 hour' where c.account_id = :account_id;
+select is((select count(*) from amzmp._flow_places('get_orders', array[:account_id]::bigint[])), 1::bigint, 'but for a poll that was in vain');
+update amzmp.order_cursor c set watermark = c.watermark + interval '1 hour' where c.account_id = :account_id;
 update amzmp.order_cursor set window_started_at = now() - interval '16 minutes' where account_id = :account_id;
 select is((select count(*) from amzmp._flow_places('get_orders', array[:account_id]::bigint[])), 1::bigint, 'but polled');
 delete from amzmp.task where kind = 'flow';
