@@ -25,8 +25,9 @@ extern void key_file_define_settings(void);
 /* Read the file if it changed. Throws only when there are no file descriptors left. */
 extern KeyProblem key_file_refresh(void);
 
-/* The same; throws ERRCODE_AMZMP_KEY_UNUSABLE when there is a problem. */
+/* The same; throws ERRCODE_AMZMP_KEY_UNUSABLE when there is a problem. The first looks once a statement only. */
 extern void key_file_require(void);
+extern void key_file_require_now(void);
 
 /* The key that seals, and the key of an id or NULL. After key_file_require; valid until the next call of it. */
 extern const SealKey *key_file_current(void);

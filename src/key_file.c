@@ -272,8 +272,8 @@ key_file_refresh(void)
 	return result;
 }
 
-static void
-require_now(void)
+void
+key_file_require_now(void)
 {
 	KeyProblem found = key_file_refresh();
 
@@ -290,7 +290,7 @@ key_file_require(void)
 
 	if (ring.count > 0 && looked_at == GetCurrentStatementStartTimestamp())
 		return;
-	require_now();
+	key_file_require_now();
 	looked_at = GetCurrentStatementStartTimestamp();
 }
 
@@ -456,18 +456,19 @@ key_file_add(void)
 	int directory;
 	uint32 id;
 
-	require_now();
+	key_file_require_now();
 
 	/* Through a symbolic link, the file itself is replaced, not the link. */
 	if (realpath(key_file, path) == NULL)
 		key_file_failed("could not find the key file");
 	directory = lock_key_directory(path);
-	require_now(); /* as it is now that nobody else changes it */
+	key_file_require_now(); /* as it is now that nobody else changes it */
 	if (ring.count >= MAX_KEYS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the key file contains %d keys already", ring.count),
 				 errhint("Remove lines of old keys that no sealed value needs any more.")));
 	id = put_new_key_first(path, true, directory);
 	CloseTransientFile(directory);
+	ring_forget(); /* what the same statement seals next is sealed under the new key */
 	return id;
 }

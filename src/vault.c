@@ -168,6 +168,12 @@ vault_open(const bytea *sealed, const char *purpose, const char *row, Size *len)
 	key_file_require();
 	key = key_file_find(sealed_key_id(sealed));
 	if (key == NULL)
+	{
+		/* it may be new since the statement began */
+		key_file_require_now();
+		key = key_file_find(sealed_key_id(sealed));
+	}
+	if (key == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_AMZMP_KEY_UNUSABLE), errmsg("sealed value needs a key that is missing"),
 				 errdetail("It was sealed under the key %u, which the key file does not contain.", sealed_key_id(sealed)),

@@ -83,6 +83,26 @@ select amzmp._seal('x', 'refresh_token', 'account:1');
 \! mv "$KEY_FILE.kept" "$KEY_FILE"
 select amzmp._key_usable(), amzmp._open(value, 'refresh_token', 'account:1') from sealed;
 
+-- a statement takes a key that is put there while it runs, and seals under one that it has put there itself
+create temporary table sealed_since as select amzmp._seal('new', 'refresh_token', 'account:1') as value;
+\! cp -p "$KEY_FILE" "$KEY_FILE.kept"; sed -i 1d "$KEY_FILE"
+do $$
+begin
+    perform amzmp._open(value, 'refresh_token', 'account:1') from sealed;
+    execute format('copy (select) to program %L', format('cat >/dev/null; mv %1$s.kept %1$s', current_setting('amzmp.key_file')));
+    raise notice '%', (select amzmp._open(value, 'refresh_token', 'account:1') from sealed_since);
+end
+$$;
+do $$
+declare
+    key bigint;
+begin
+    perform amzmp._seal('x', 'refresh_token', 'account:1');
+    key := amzmp._add_key();
+    raise notice '%', amzmp._key_id(amzmp._seal('x', 'refresh_token', 'account:1')) = key;
+end
+$$;
+
 -- blanking, for logs
 select amzmp.mask(line) from (values
     (1, 'POST /auth/o2/token grant_type=refresh_token&refresh_token=Atzr%7CIwEBIExample&client_id=amzn1.application-oa2-client.1a2b&client_secret=amzn1.oa2-cs.v1.3c4d'),
