@@ -179,7 +179,7 @@ begin
 
     update amzmp.order_cursor
        set window_id = cursor.window_id + 1, window_open = true, window_started_at = clock, window_end = null,
-           pages = 0, asked = 1, next_token = null, last_page = null, restarts = 0, detail = cursor.detail, marketplaces = wanted,
+           pages = 0, asked = 1, next_token = null, last_page = null, restarts = 0, detail = cursor.detail,
            swept_at = case when sweep or cursor.watermark is null then clock else cursor.swept_at end
      where account_id = acc;
     perform amzmp._search_orders(acc, cursor.window_id + 1, since, wanted, cursor.detail, run_cause);

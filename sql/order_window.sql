@@ -22,17 +22,23 @@ create type amzmp.order_page as (
 
 comment on type amzmp.order_page is 'Inner: what a page of searchOrders says of the search.';
 
--- A page says it with each order; one without orders is short, and read once more.
+-- A page says it with each order; one without orders is short, and read once more. What has no list of orders, not even an
+-- empty one, is no page: the window must not close as if all had been read.
 create function amzmp._page_of(answer amzmp.answer_row, arrived amzmp.arrived_order[]) returns amzmp.order_page
     language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
     page amzmp.order_page := row((arrived[1]).next_token, (arrived[1]).searched_until);
+    orders text;
 begin
     if arrived = '{}' then
-        select p.* into page
-          from amzmp._rows(amzmp._page_text(answer), 'pagination.nextToken', 'lastUpdatedBefore')
-               as p (next_token text, last_updated_before timestamptz);
+        select p.orders, p.next_token, p.last_updated_before
+          into orders, page.next_token, page.last_updated_before
+          from amzmp._rows(amzmp._page_text(answer), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
+               as p (orders text, next_token text, last_updated_before timestamptz);
+        if orders is null then
+            raise exception using errcode = 'data_exception', message = 'a page of orders came without its list of orders';
+        end if;
     end if;
     return page;
 end
@@ -132,7 +138,8 @@ create function amzmp._save_window(current amzmp.order_cursor) returns void
 begin
     update amzmp.order_cursor c
        set window_open = current.window_open, window_end = current.window_end, pages = current.pages, asked = current.asked,
-           next_token = current.next_token, last_page = current.last_page, watermark = current.watermark
+           next_token = current.next_token, last_page = current.last_page, watermark = current.watermark,
+           marketplaces = current.marketplaces
      where c.account_id = current.account_id;
 end
 $$;
@@ -197,6 +204,8 @@ begin
     if complete then
         current.window_open := false;
         current.watermark := greatest(current.watermark, coalesce(current.window_end, current.window_started_at - interval '2 minutes'));
+        -- not sooner: one that is new is read from the first look-back on until that has been done
+        current.marketplaces := array(select jsonb_array_elements_text(asked.params -> 'marketplaceIds'));
     else
         current := amzmp._ask_next_page(current, asked, false);
         if not exists (select from amzmp._other_pages(current, asked)) then

@@ -184,6 +184,42 @@ select results_eq('select outcome, answer_body is null from amzmp.request_log or
     'ends all the same');
 select is(window_open, false, 'and its window with it') from window_now;
 
+/* ---- a marketplace that is new, and polls that come to nothing ---- */
+
+create function answer_page(http integer, outcome text, content text) returns void language plpgsql as $$
+begin
+    perform amzmp._park_answers(r.account_id, array[r.request_id], array[http], array[outcome], array[content], '{null}', '{null}', '{null}', '{null}')
+       from request_of(1) as r;
+    perform apply_page(1);
+end
+$$;
+
+create function read_from() returns text language sql stable as $$ select (request_of(1)).params ->> 'lastUpdatedAfter' $$;
+
+select amzmp.create_channel('orders_FR', 'orders', 'FR') \g /dev/null
+update amzmp.channel set active = true where account_id = :account_id;
+select amzmp._flow_get_orders(:account_id, 0, 6) \g /dev/null
+select is(read_from(), '2026-01-01T00:00:00Z', 'a marketplace that is new is read from the beginning on,');
+select answer_page(500, 'refused', null) \g /dev/null
+select amzmp._flow_get_orders(:account_id, 0, 7) \g /dev/null
+select is(read_from(), '2026-01-01T00:00:00Z', 'once more after a poll that came to nothing,');
+select arrives_page(1) \g /dev/null
+select apply_page(1) \g /dev/null
+select amzmp._flow_get_orders(:account_id, 0, 8) \g /dev/null
+select is(read_from(), '2026-03-01T11:50:00Z', 'until it has been read');
+
+select answer_page(200, 'success', '{"pagination": {}}') \g /dev/null
+select results_eq('select window_open, watermark from window_now', $$values (false, '2026-03-01 12:00Z'::timestamptz)$$,
+    'an answer without a list of orders is no last page');
+select amzmp._flow_get_orders(:account_id, 0, 9) \g /dev/null
+select answer_page(200, 'success', null) \g /dev/null
+select results_eq('select window_open, watermark from window_now', $$values (false, '2026-03-01 12:00Z'::timestamptz)$$, 'nor is an empty one');
+select is(count(*), 2::bigint, 'which can be seen') from amzmp.request_log
+ where outcome = 'handler_failed' and error_message = 'a page of orders came without its list of orders (22000)';
+select amzmp._flow_get_orders(:account_id, 0, 10) \g /dev/null
+select answer_page(200, 'success', '{"orders": []}') \g /dev/null
+select ok(c.watermark > now() - interval '5 minutes', 'one whose list is empty is') from amzmp.order_cursor as c;
+
 /* ---- answers of other kinds ---- */
 
 insert into amzmp.request (account_id, operation, state, handler, subject_kind, subject)
