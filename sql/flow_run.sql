@@ -144,13 +144,18 @@ create function amzmp._task_flow(account_id bigint, subject text, argument jsonb
 declare
     wanted_flow text := split_part(subject, '/', 1);
     wanted_channel bigint := split_part(subject, '/', 2)::bigint;
+    not_ended constant bigint[] := array(
+        select r.flow_run_id from amzmp.flow_run r
+         where r.account_id = _task_flow.account_id and r.flow = wanted_flow and r.channel_id = wanted_channel and r.state = 'running');
     run_id bigint;
 begin
     perform amzmp._commit_soon('flow');
-    if exists (select from amzmp.flow_run r join amzmp.request q on q.account_id = r.account_id and q.flow_run_id = r.flow_run_id
-                where r.account_id = _task_flow.account_id and r.flow = wanted_flow and r.channel_id = wanted_channel and r.state = 'running') then
+    if exists (select from amzmp.request q where q.account_id = _task_flow.account_id and q.flow_run_id = any (not_ended)) then
         perform amzmp._log(account_id, wanted_channel, 'info', 'flow', wanted_flow, 'skipped: the run before is still at work');
         return;
+    elsif not_ended <> '{}' then
+        -- two processes that ended its last two requests at once each saw the other's
+        perform amzmp._end_flow_runs(account_id, not_ended);
     end if;
     insert into amzmp.flow_run (account_id, flow, channel_id) values (_task_flow.account_id, wanted_flow, wanted_channel)
     returning flow_run_id into run_id;

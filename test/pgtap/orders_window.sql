@@ -232,5 +232,11 @@ from amzmp.request as r where r.state = 'sending' \g /dev/null
 select results_eq($$select subject = '', run_as from amzmp.task where kind = 'apply' order by 1$$,
     $$values (false, 'pg_amzmp_orders'::name), (true, null)$$, 'a single order is a task of its own too, all others are one');
 
+/* ---- a run whose last two requests were ended by two runners at once: each saw the other's ---- */
+
+insert into amzmp.flow_run (account_id, flow) values (:account_id, 'get_orders') returning flow_run_id \gset
+select amzmp._task_flow(:account_id, 'get_orders/0', '{}') \g /dev/null
+select is(r.state, 'done', 'the next run ends it') from amzmp.flow_run as r where r.flow_run_id = :flow_run_id;
+
 select * from finish();
 rollback;
