@@ -123,12 +123,14 @@ begin
 end
 $$;
 
--- The orders of one answer. Returns how many were wanted.
+-- The orders of one answer. Returns how many were wanted. An account that was dropped meanwhile wants none: its buyers' data has gone.
 create function amzmp._take_orders(account_id bigint, arrived amzmp.arrived_order[], force boolean) returns integer
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp
     as $$
 declare
-    wanted constant amzmp.arrived_order[] := amzmp._wanted_orders(account_id, arrived, force);
+    dropped constant boolean := exists (
+        select from amzmp.account a where a.account_id = _take_orders.account_id and a.state = 'dropped');
+    wanted constant amzmp.arrived_order[] := case when not dropped then amzmp._wanted_orders(account_id, arrived, force) end;
 begin
     if wanted is not null and not amzmp._import_at_once(account_id, wanted) then
         perform amzmp._park_orders(account_id, wanted);

@@ -272,10 +272,11 @@ as $$
 declare
     acc alias for $1;
 begin
-    delete from amzmp.parked_order as p where p.account_id = acc;
+    -- in the order in which a buyer's data comes in: what a runner is at is waited for, and what that brings goes next
     delete from amzmp.answer as a where a.account_id = acc;
     delete from amzmp.task as t where t.account_id = acc and t.kind = 'handler';
     delete from amzmp.request as r where r.account_id = acc and r.state = 'answered';
+    delete from amzmp.parked_order as p where p.account_id = acc;
     with removed as (
         delete from amzmp.order_buyer as b where b.account_id = acc returning b.amazon_order_id
     )

@@ -238,5 +238,17 @@ insert into amzmp.flow_run (account_id, flow) values (:account_id, 'get_orders')
 select amzmp._task_flow(:account_id, 'get_orders/0', '{}') \g /dev/null
 select is(r.state, 'done', 'the next run ends it') from amzmp.flow_run as r where r.flow_run_id = :flow_run_id;
 
+/* ---- a page that is on its way while its account is dropped ---- */
+
+select count(*) as orders from amzmp.orders \gset
+delete from amzmp.task where kind = 'apply';
+select amzmp.drop_account('orders') \g /dev/null
+insert into amzmp.request (account_id, operation, state, handler, subject_kind, subject, cause)
+values (:account_id, 'searchOrders', 'sending', '_handle_search_orders', 'orders', 'x', '{"page": 9}');
+select arrives_page(9) \g /dev/null
+select apply_page(9) \g /dev/null
+select results_eq('select (select count(*) from amzmp.orders), (select count(*) from amzmp.order_buyer), (select count(*) from amzmp.answer)',
+    format('values (%s::bigint, 0::bigint, 0::bigint)', :orders), 'brings no order, and no buyer');
+
 select * from finish();
 rollback;
