@@ -129,7 +129,7 @@ create function amzmp._take_orders(account_id bigint, arrived amzmp.arrived_orde
     as $$
 declare
     dropped constant boolean := exists (
-        select from amzmp.account a where a.account_id = _take_orders.account_id and a.state = 'dropped');
+        select from amzmp.account a where a.account_id = $1 and a.state = 'dropped');
     wanted constant amzmp.arrived_order[] := case when not dropped then amzmp._wanted_orders(account_id, arrived, force) end;
 begin
     if wanted is not null and not amzmp._import_at_once(account_id, wanted) then
