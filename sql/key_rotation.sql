@@ -89,10 +89,12 @@ create function amzmp._reseal_blocks(place record, key_id bigint, first_block bi
 declare
     resealed bigint;
 begin
+    -- a value that was changed meanwhile stays: before 15.15 the server follows a row from its old place
     execute format('with old as materialized ('
-                   '    select x.ctid as at, amzmp._try_reseal(x.%1$I, %2$L, %3$s) as fresh from amzmp.%4$I x'
+                   '    select x.ctid as at, x.%1$I as was, amzmp._try_reseal(x.%1$I, %2$L, %3$s) as fresh from amzmp.%4$I x'
                    '     where x.ctid >= $1 and x.ctid < $2 and x.%1$I is not null and amzmp._key_id(x.%1$I) <> $3)'
-                   'update amzmp.%4$I x set %1$I = o.fresh from old o where x.ctid = o.at and o.fresh is not null',
+                   'update amzmp.%4$I x set %1$I = o.fresh from old o'
+                   ' where x.ctid = o.at and x.%1$I = o.was and o.fresh is not null',
                    place.column_name, place.purpose, place.row_key, place.relation)
       using format('(%s,0)', first_block)::tid, format('(%s,0)', first_block + blocks)::tid, key_id;
     get diagnostics resealed = row_count;
