@@ -2,7 +2,7 @@
  * buyer.sql
  *	  Buyers' personal data: kept sealed and apart, opened by one function, removed after its time.
  *
- * The import writes order_buyer (order_apply.sql); nothing else holds personal data in clear. Whoever opens it is
+ * The import writes order_buyer (order_write.sql); nothing else holds personal data in clear. Whoever opens it is
  * written to the server's log, which a ROLLBACK cannot take back. What goes by itself, and when, is in personal_data.sql.
  */
 create table amzmp.order_buyer (

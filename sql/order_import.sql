@@ -3,11 +3,10 @@
  *	  How orders come in: the poll (searchOrders), single orders, and where they wait that cannot be imported at once.
  *
  * One poll per account asks for everything that changed since the last one, with an overlap, and follows all pages
- * (order_window.sql).
- * Each page is parked in the transaction that applies the answer: sealed, one row an order, the newest version wins.
- * Importing is a second step, because it may touch the shop's tables, and that is only ever done by a process whose
- * session user is the shop's role: see delivery.sql for the statements that it runs. Everything here can be
- * repeated: a page seen twice, a window read again and an order imported twice change nothing.
+ * (order_window.sql). What arrived is imported at once, as one set (order_take.sql); or it is parked, sealed, one row an
+ * order, the newest version wins, and imported by tasks: mostly because the shop's tables are written with it, which only a
+ * process does whose session user is the shop's role (delivery.sql). Everything here can be repeated: a page seen twice, a
+ * window read again and an order imported twice change nothing.
  */
 create table amzmp.order_cursor (
     account_id bigint primary key,

@@ -115,7 +115,7 @@ $$;
 /*
  * Which of the shop's products a line is: what link_item says, else the product of that SKU (or ASIN, by the setting
  * item_key). An account without a source has no products to compare with; there every SKU counts as known. New lines are
- * matched as they are written (order_apply.sql); here are those that were not known then.
+ * matched as they are written (order_write.sql); here are those that were not known then.
  */
 create function amzmp._match_items(account_id bigint, order_ids text[]) returns void
     language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp

@@ -36,7 +36,7 @@ begin
           into orders, page.next_token, page.last_updated_before
           from amzmp._rows(amzmp._page_text(answer), 'orders', 'pagination.nextToken', 'lastUpdatedBefore')
                as p (orders text, next_token text, last_updated_before timestamptz);
-        if orders is null then
+        if left(orders, 1) is distinct from '[' then
             raise exception using errcode = 'data_exception', message = 'a page of orders came without its list of orders';
         end if;
     end if;

@@ -2,8 +2,9 @@
  * order_write.sql
  *	  Orders that arrived become rows: orders, lines, packages and the sealed personal part, a set at a time.
  *
- * Called by whatever imports (order_apply.sql), which then settles what follows from the rows (order_settle.sql). What
- * is read of Amazon's document, and where it stands in it, is in _write_orders and nowhere else.
+ * Called by whatever imports (order_take.sql, order_apply.sql), which then settles what follows from the rows
+ * (order_settle.sql). What is read of Amazon's document, and where it stands in it, is in _read_orders, of lines and packages in
+ * _write_orders, and nowhere else.
  */
 -- An order as it arrived: what is read of it for its row, its lines, packages and the rest as they came.
 create type amzmp.arrived_order as (

@@ -3,7 +3,7 @@
  *	  What Amazon sold: orders, their lines and packages, the stock that they hold and move, and the lines whose SKU
  *	  the shop does not know.
  *
- * Tables and the pure functions over them. How orders arrive is in order_import.sql, order_apply.sql and order_settle.sql,
+ * Tables and the pure functions over them. How orders arrive is in order_import.sql and what it names,
  * how they reach the shop in delivery.sql, how they are shipped in shipment.sql; buyers' personal data is in buyer.sql. An order is made by its
  * first import, follows Amazon's newer states (never older ones), and stays; only its personal data is purged. Its lines and
  * packages are written with it and by nothing else (order_write.sql); a foreign key would look it up again for each.

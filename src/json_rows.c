@@ -1,6 +1,7 @@
 /*
  * json_rows.c
- *	  amzmp._rows and _member_rows: JSON documents, or a member of one, as rows with typed columns, in one pass; and the readers of single values.
+ *	  amzmp._rows and _member_rows: JSON documents, or a member of one, as rows with typed columns, in one pass; and the
+ *	  readers of single values.
  *
  * A page of Amazon's holds a hundred documents with dozens of values each. Read by one SQL expression a value, with a look
  * at its form, they cost more than all the rows that come of them. They are read as the text that they came as
@@ -92,7 +93,7 @@ typedef struct Cell
  * ---------------------------------------------------------------------------
  */
 
-/* The text of a scalar, for the readers of its form. */
+/* The text of a scalar, ended by a zero, for the readers of its form. */
 static bool
 scalar_text(const JsonNodes *nodes, uint32 value, Word *name)
 {
@@ -130,8 +131,7 @@ word_as_amount(Word word, Datum *amount)
 {
 	if (!json_scalar_is_amount(word.text, word.length))
 		return false;
-	*amount = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(word.text, word.length)),
-								  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	*amount = DirectFunctionCall3(numeric_in, CStringGetDatum(word.text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	return true;
 }
 

@@ -214,7 +214,10 @@ select results_eq('select window_open, watermark from window_now', $$values (fal
 select amzmp._flow_get_orders(:account_id, 0, 9) \g /dev/null
 select answer_page(200, 'success', null) \g /dev/null
 select results_eq('select window_open, watermark from window_now', $$values (false, '2026-03-01 12:00Z'::timestamptz)$$, 'nor is an empty one');
-select is(count(*), 2::bigint, 'which can be seen') from amzmp.request_log
+select amzmp._flow_get_orders(:account_id, 0, 9) \g /dev/null
+select answer_page(200, 'success', '{"orders": "none"}') \g /dev/null
+select results_eq('select window_open, watermark from window_now', $$values (false, '2026-03-01 12:00Z'::timestamptz)$$, 'nor is what is no list');
+select is(count(*), 3::bigint, 'which can be seen') from amzmp.request_log
  where outcome = 'handler_failed' and error_message = 'a page of orders came without its list of orders (22000)';
 select amzmp._flow_get_orders(:account_id, 0, 10) \g /dev/null
 select answer_page(200, 'success', '{"orders": []}') \g /dev/null
