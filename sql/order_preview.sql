@@ -114,18 +114,11 @@ create function amzmp._count_preview(account_id bigint, preview_id bigint, docs 
                o.amazon_order_id is not null as known
           from jsonb_array_elements(amzmp._array(docs)) as d
           left join amzmp.orders o on o.account_id = _count_preview.account_id and o.amazon_order_id = d ->> 'orderId'
-    ), side as (
-        select w.place, upper(amzmp._setting_text(_count_preview.account_id, coalesce(c.channel_id, 0), 'order_fulfillment')) as wanted,
-               c.created_at - amzmp._setting_interval(_count_preview.account_id, 0, 'order_look_back') as since
-          from (select distinct a.place from arrived a) as w
-          left join amzmp.channel c on c.account_id = _count_preview.account_id and c.marketplace_id = w.place
     ), page as materialized (
-        select a.*, not a.known
-                    and (a.created >= coalesce(v.placed_since, s.since, '-infinity')
-                         or v.placed_since is null and a.status not in ('SHIPPED', 'CANCELLED', 'UNFULFILLABLE'))
-                    and s.wanted in ('ALL', coalesce(a.side, s.wanted)) as comes
+        select a.*, not a.known and amzmp._order_comes(a.created, a.status, a.side, v.placed_since, s.since, s.side) as comes
           from arrived a
-          join side s on s.place is not distinct from a.place
+          join amzmp._order_places(_count_preview.account_id, array(select x.place from arrived x)) s
+            on s.place is not distinct from a.place
           join amzmp.order_preview v on v.account_id = _count_preview.account_id
     )
     update amzmp.order_preview p

@@ -8,6 +8,28 @@
  * itself alone. What is parked is imported by tasks (order_apply.sql).
  */
 
+-- What each marketplace's orders are compared with: by whom they are to be shipped (null: by either), and since when its channel
+-- looks back.
+create function amzmp._order_places(account_id bigint, places text[]) returns table (place text, side text, since timestamptz)
+    language sql stable parallel safe
+    begin atomic
+    select p.place,
+           nullif(upper(amzmp._setting_text(_order_places.account_id, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL'),
+           c.created_at - amzmp._setting_interval(_order_places.account_id, 0, 'order_look_back')
+      from (select distinct u.place from unnest(_order_places.places) as u (place)) as p
+      left join amzmp.channel c on c.account_id = _order_places.account_id and c.marketplace_id = p.place;
+    end;
+
+-- Is an order that is not here yet one that the account wants?
+create function amzmp._order_comes(placed_at timestamptz, status text, fulfilled_by text, start timestamptz, since timestamptz,
+    side text) returns boolean
+    language sql immutable parallel safe
+    begin atomic
+    select (placed_at >= coalesce(start, since, '-infinity')
+            or start is null and coalesce(status, '') not in ('SHIPPED', 'CANCELLED', 'UNFULFILLABLE'))
+           and (side is null or coalesce(fulfilled_by, side) = side);
+    end;
+
 /*
  * The orders of one answer that the account wants. What is older than order_start, fulfilled by the other side, or
  * here already in that version is left out; force keeps the same version too. Without order_start, what was placed before the
@@ -25,19 +47,14 @@ declare
     wanted amzmp.arrived_order[];
     malformed bigint;
     start constant timestamptz := amzmp._setting_timestamp(acc, 0, 'order_start');
-    look_back constant interval := amzmp._setting_interval(acc, 0, 'order_look_back');
 begin
     with arrived as materialized (
         -- "select unnest", or each column of each order would be copied
         select u.a, coalesce((u.a).amazon_order_id ~ '^[0-9A-Za-z-]{1,50}$', false) and (u.a).last_updated_at is not null
                     and (u.a).purchased_at is not null as usable
           from (select unnest($2) as a offset 0) as u
-    ), side as materialized (
-        -- who ships what each channel wants
-        select p.place, nullif(upper(amzmp._setting_text(acc, coalesce(c.channel_id, 0), 'order_fulfillment')), 'ALL') as wanted,
-               coalesce(start, c.created_at - look_back, '-infinity') as since
-          from (select distinct (r.a).marketplace_id as place from arrived r) as p
-          left join amzmp.channel c on c.account_id = acc and c.marketplace_id = p.place
+    ), place as materialized (
+        select p.* from amzmp._order_places(acc, array(select (r.a).marketplace_id from arrived r)) as p
     ), newest as (
         select distinct on (u.id) u.*
           from (select r.a, (r.a).amazon_order_id as id, (r.a).last_updated_at as updated from arrived r where r.usable) as u
@@ -45,14 +62,12 @@ begin
     )
     select (select array_agg(u.a order by u.id)
               from newest u
-              left join side s on s.place is not distinct from (u.a).marketplace_id
+              left join place p on p.place is not distinct from (u.a).marketplace_id
               left join lateral (
                     select x.amazon_order_id, x.last_updated_at, x.complete from amzmp.orders x
                      where x.account_id = acc and x.amazon_order_id = u.id offset 0) as o on true
              where (o.amazon_order_id is not null or forced
-                    or ((u.a).purchased_at >= s.since
-                        or start is null and coalesce((u.a).status, '') not in ('SHIPPED', 'CANCELLED', 'UNFULFILLABLE'))
-                       and (s.wanted is null or coalesce((u.a).fulfilled_by, s.wanted) = s.wanted))
+                    or amzmp._order_comes((u.a).purchased_at, (u.a).status, (u.a).fulfilled_by, start, p.since, p.side))
                and (o.amazon_order_id is null or forced or u.updated > o.last_updated_at
                     or u.updated = o.last_updated_at and (u.a).complete and not o.complete)),
            (select count(*) from arrived r where not r.usable)
